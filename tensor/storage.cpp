@@ -1,0 +1,120 @@
+#include "tensor/storage.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+namespace sq {
+namespace {
+
+constexpr std::size_t kAlignment = 64;
+
+/// Rounds a request up to its size class: multiples of 64 bytes up to 1 KiB, above that eight classes per power of two.
+/// Requests of one class share blocks; at most an eighth of a block is unused.
+std::size_t size_class(std::size_t bytes) {
+  const std::size_t step = bytes <= 1024 ? kAlignment : std::bit_floor(bytes - 1) / 8;
+  return std::max((bytes + step - 1) / step * step, kAlignment);
+}
+
+/// Free blocks by size class. One per process; the mutex is held for a few instructions only.
+class BlockCache {
+ public:
+  static BlockCache& instance() {
+    static auto* cache = new BlockCache;  // never destroyed: tensors may outlive every other static object
+    return *cache;
+  }
+
+  std::byte* take(std::size_t bytes) {
+    const std::size_t size = size_class(bytes);
+    const std::lock_guard lock(mutex_);
+    std::byte* block = nullptr;
+    if (auto& free = free_[size]; !free.empty()) {
+      block = free.back();
+      free.pop_back();
+      statistics_.cached -= size;
+    } else {
+      block = static_cast<std::byte*>(std::aligned_alloc(kAlignment, size));
+      if (!block && statistics_.cached > 0) {  // the cache itself may be what fills the memory
+        release_locked();
+        block = static_cast<std::byte*>(std::aligned_alloc(kAlignment, size));
+      }
+      require(block != nullptr, "memory", "cannot allocate {} bytes; {} bytes are in use", size, statistics_.in_use);
+      ++statistics_.system_allocations;
+    }
+    statistics_.in_use += size;
+    statistics_.peak = std::max(statistics_.peak, statistics_.in_use);
+    if (poison_) std::memset(block, 0xFF, size);
+    return block;
+  }
+
+  void give_back(std::byte* block, std::size_t bytes) {
+    const std::size_t size = size_class(bytes);
+    const std::lock_guard lock(mutex_);
+    free_[size].push_back(block);
+    statistics_.in_use -= size;
+    statistics_.cached += size;
+  }
+
+  void release() {
+    const std::lock_guard lock(mutex_);
+    release_locked();
+  }
+
+  MemoryStatistics statistics() {
+    const std::lock_guard lock(mutex_);
+    return statistics_;
+  }
+
+  void reset_peak() {
+    const std::lock_guard lock(mutex_);
+    statistics_.peak = statistics_.in_use;
+  }
+
+  void set_poison(bool on) {
+    const std::lock_guard lock(mutex_);
+    poison_ = on;
+  }
+
+ private:
+  void release_locked() {
+    for (auto& [size, blocks] : free_)
+      for (std::byte* block : blocks) std::free(block);
+    free_.clear();
+    statistics_.cached = 0;
+  }
+
+  std::mutex mutex_;
+  std::unordered_map<std::size_t, std::vector<std::byte*>> free_;
+  MemoryStatistics statistics_;
+  bool poison_ = false;
+};
+
+}  // namespace
+
+std::shared_ptr<Storage> Storage::allocate(std::size_t bytes, Device device) {
+  require(device.is_cpu(), "memory", "device {} is not available in this build", name(device));
+  require(bytes <= std::size_t{1} << 62, "memory", "cannot allocate {} bytes", bytes);
+  return std::shared_ptr<Storage>(new Storage(BlockCache::instance().take(bytes), bytes, device));
+}
+
+std::shared_ptr<Storage> Storage::wrap(const void* data, std::size_t bytes, std::shared_ptr<const void> owner) {
+  auto* start = const_cast<std::byte*>(static_cast<const std::byte*>(data));
+  std::shared_ptr<Storage> storage(new Storage(start, bytes, Device{}));
+  storage->owner_ = std::move(owner);
+  return storage;
+}
+
+Storage::~Storage() {
+  if (!owner_) BlockCache::instance().give_back(data_, bytes_);
+}
+
+MemoryStatistics memory_statistics() { return BlockCache::instance().statistics(); }
+void reset_peak_memory() { BlockCache::instance().reset_peak(); }
+void release_cached_memory() { BlockCache::instance().release(); }
+void set_memory_poison(bool on) { BlockCache::instance().set_poison(on); }
+
+}  // namespace sq

@@ -1,0 +1,31 @@
+#include "tensor/tensor.h"
+
+#include "tensor/memory.h"
+#include "tensor/random.h"
+
+#include <doctest/doctest.h>
+
+using namespace sq;
+
+TEST_CASE("a tensor keeps its values in row-major order") {
+  const Tensor t = Tensor::from<float>({1, 2, 3, 4, 5, 6}, {2, 3});
+  CHECK(t.to_vector<float>() == std::vector<float>{1, 2, 3, 4, 5, 6});
+  CHECK(describe(t) == "f32[2,3]@cpu");
+  const Tensor transposed = t.alias({3, 2}, {1, 3}, 0);
+  CHECK(transposed.to_vector<float>() == std::vector<float>{1, 4, 2, 5, 3, 6});
+  CHECK_FALSE(transposed.is_contiguous());
+  CHECK(packed(transposed).is_contiguous());
+}
+
+TEST_CASE("Philox gives the published numbers") {
+  // Known-answer vectors of Random123: all-zero and all-one counter and key.
+  CHECK(philox(0, 0, 0) == std::array<std::uint32_t, 4>{0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u});
+  CHECK(philox(~0ull, ~0ull, ~0ull) == std::array<std::uint32_t, 4>{0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu});
+}
+
+TEST_CASE("wrong use is an Error that names the tensor") {
+  const Tensor t = Tensor::zeros({2, 3});
+  CHECK_THROWS_WITH_AS(t.data<double>(), "tensor: f32[2,3]@cpu does not hold f64 values", Error);
+  CHECK_THROWS_AS(t.alias({4, 3}, {3, 1}, 0), Error);
+  CHECK_THROWS_AS(Tensor().shape(), Error);
+}
