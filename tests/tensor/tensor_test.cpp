@@ -20,7 +20,8 @@ TEST_CASE("a tensor keeps its values in row-major order") {
 TEST_CASE("Philox gives the published numbers") {
   // Known-answer vectors of Random123: all-zero and all-one counter and key.
   CHECK(philox(0, 0, 0) == std::array<std::uint32_t, 4>{0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u});
-  CHECK(philox(~0ull, ~0ull, ~0ull) == std::array<std::uint32_t, 4>{0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu});
+  CHECK(philox(~0ull, ~0ull, ~0ull) ==
+        std::array<std::uint32_t, 4>{0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu});
 }
 
 TEST_CASE("wrong use is an Error that names the tensor") {
