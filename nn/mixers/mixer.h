@@ -1,0 +1,63 @@
+// nn/mixers/mixer.h: what every mixer is. A mixer moves information between positions: [B,T,C] -> [B,T,C].
+//
+// The contract, tested for every mixer of mixers.list by tests/nn/mixers/contract_test.cpp: the output at position t
+// depends on inputs <= t only; `forward` on any prefix followed by `step` in any split equals one `forward`; rows of a
+// batch and packed documents do not touch; padding changes nothing; every parameter gets a gradient that checks; the
+// same bits for any number of threads; save and reload; state bytes are what `cost` says.
+#pragma once
+
+#include "nn/module.h"
+
+#include <memory>
+#include <span>
+
+namespace sq {
+
+/// What a batch of sequences looks like besides its values. Both empty: B full rows of one document each.
+struct SequenceInfo {
+  /// Real positions of each row; the rest of the row is padding. Results at padding are zero.
+  std::vector<std::int64_t> lengths;
+  /// Packed documents: for each row the first positions of its documents, ascending, the first one 0. Each document is
+  /// computed as if it stood alone at position 0. Not to be combined with lengths.
+  std::vector<std::vector<std::int64_t>> documents;
+};
+
+/// What a mixer remembers of the positions it has seen, for each row of a batch.
+class MixerState {
+ public:
+  virtual ~MixerState() = default;
+  /// Positions seen so far in each row.
+  virtual std::span<const std::int64_t> lengths() const = 0;
+  /// Bytes held, for the whole batch.
+  virtual std::int64_t bytes() const = 0;
+};
+
+/// What a sequence of T positions costs one row.
+struct Cost {
+  std::int64_t parameters = 0;
+  std::int64_t forward_flops = 0;  // a multiply-add counts two
+  std::int64_t state_bytes = 0;    // of a decoding state that holds T positions (f32)
+};
+
+class Mixer : public Module {
+ public:
+  /// x [B,T,C], T >= 0. Splits packed documents and clears padding, then calls `mix`. Throws Error when info does not
+  /// fit x.
+  Tensor forward(const Tensor& x, const SequenceInfo& info = {});
+
+  /// An empty state for `batch` rows of up to `capacity` positions.
+  virtual std::unique_ptr<MixerState> make_state(std::int64_t batch, std::int64_t capacity) const = 0;
+
+  /// x [B,t,C]: the next t >= 1 positions of every row -> [B,t,C], equal to what `forward` gives for them on the whole
+  /// sequence. `counts`, if not empty, says how many of the t are real in each row (the first ones; the rest is padding
+  /// and leaves no trace). Unrecorded. Throws Error when the state is full or belongs to another mixer.
+  virtual Tensor step(const Tensor& x, MixerState& state, std::span<const std::int64_t> counts = {}) = 0;
+
+  virtual Cost cost(std::int64_t positions) const = 0;
+
+ protected:
+  /// Rows of one document each; positions at or past lengths[b] (if given) are padding.
+  virtual Tensor mix(const Tensor& x, std::span<const std::int64_t> lengths) = 0;
+};
+
+}  // namespace sq
