@@ -59,7 +59,7 @@ class Module {
   bool training_ = true;
 };
 
-/// Evaluation mode for a scope; the former mode of every part comes back afterwards.
+/// Evaluation mode for a scope; afterwards the module and all its parts take the mode that the module had before.
 class EvalMode {
  public:
   explicit EvalMode(Module& module) : module_(module), before_(module.training()) { module.eval(); }
