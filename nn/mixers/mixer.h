@@ -6,6 +6,7 @@
 // same bits for any number of threads; save and reload; state bytes are what `cost` says.
 #pragma once
 
+#include "nn/mixers/plan.h"
 #include "nn/module.h"
 
 #include <memory>
@@ -30,13 +31,6 @@ class MixerState {
   virtual std::span<const std::int64_t> lengths() const = 0;
   /// Bytes held, for the whole batch.
   virtual std::int64_t bytes() const = 0;
-};
-
-/// What a sequence of T positions costs one row.
-struct Cost {
-  std::int64_t parameters = 0;
-  std::int64_t forward_flops = 0;  // a multiply-add counts two
-  std::int64_t state_bytes = 0;    // of a decoding state that holds T positions (f32)
 };
 
 class Mixer : public Module {

@@ -1,0 +1,38 @@
+#include "nn/mixers/attention_plan.h"
+
+#include "tensor/error.h"
+
+namespace sq {
+
+NamedShapes AttentionPlan::parameters(std::string_view prefix, bool bias) const {
+  NamedShapes shapes;
+  const auto add = [&](std::string_view name, std::int64_t out, std::int64_t in) {
+    shapes.emplace_back(fmt::format("{}.{}_proj.weight", prefix, name), Shape{out, in});
+    if (bias) shapes.emplace_back(fmt::format("{}.{}_proj.bias", prefix, name), Shape{out});
+  };
+  add("q", num_heads * head_dim, hidden_size);
+  add("k", num_kv_heads * head_dim, hidden_size);
+  add("v", num_kv_heads * head_dim, hidden_size);
+  add("o", hidden_size, num_heads * head_dim);
+  return shapes;
+}
+
+void check_head_groups(std::int64_t num_heads, std::int64_t num_kv_heads, std::string_view path) {
+  require_input(num_heads % num_kv_heads == 0, "config",
+                "{}.num_heads is {} but must be a multiple of num_kv_heads, which is {}", path, num_heads,
+                num_kv_heads);
+}
+
+void check_head_size(std::int64_t hidden_size, std::int64_t num_heads, std::string_view path) {
+  require_input(hidden_size % num_heads == 0, "config",
+                "hidden_size is {} but must be a multiple of {}.num_heads, which is {}", hidden_size, path, num_heads);
+}
+
+void check_rotary(std::int64_t head_dim, bool rope, std::string_view path) {
+  require_input(!rope || head_dim % 2 == 0, "config",
+                "{}: the heads have {} features but rotary positions need an even number; change hidden_size, the "
+                "heads, or positions",
+                path, head_dim);
+}
+
+}  // namespace sq

@@ -1,0 +1,36 @@
+// nn/mixers/attention_plan.h: what the mixers built from query, key, value and output projections have in common.
+#pragma once
+
+#include "nn/mixers/plan.h"
+
+#include <string_view>
+
+namespace sq {
+
+/// Sizes of one attention: H query heads and Hkv key/value heads of D features on rows of width C.
+struct AttentionPlan {
+  std::int64_t hidden_size;
+  std::int64_t num_heads;
+  std::int64_t num_kv_heads;
+  std::int64_t head_dim;
+
+  /// PREFIX.{q,k,v,o}_proj.weight as [out,in], and .bias after each weight where asked.
+  NamedShapes parameters(std::string_view prefix, bool bias) const;
+
+  // Multiply-add = 2.
+  std::int64_t query_flops(std::int64_t rows) const { return 2 * rows * hidden_size * num_heads * head_dim; }
+  std::int64_t key_value_flops(std::int64_t rows) const { return 4 * rows * hidden_size * num_kv_heads * head_dim; }
+  std::int64_t output_flops(std::int64_t rows) const { return 2 * rows * num_heads * head_dim * hidden_size; }
+  /// Scores and weighted sum of `pairs` (query, key) pairs in every head.
+  std::int64_t pair_flops(std::int64_t pairs) const { return 4 * pairs * num_heads * head_dim; }
+
+  /// Keys and values of `rows` rows, f32.
+  std::int64_t cache_bytes(std::int64_t rows) const { return 8 * rows * num_kv_heads * head_dim; }
+};
+
+/// Rules every attention has. Throw UsageError with keys under `path`.
+void check_head_groups(std::int64_t num_heads, std::int64_t num_kv_heads, std::string_view path);
+void check_head_size(std::int64_t hidden_size, std::int64_t num_heads, std::string_view path);
+void check_rotary(std::int64_t head_dim, bool rope, std::string_view path);
+
+}  // namespace sq

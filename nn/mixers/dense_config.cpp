@@ -1,0 +1,44 @@
+#include "nn/mixers/dense_config.h"
+
+#include "nn/mixers/attention_plan.h"
+#include "nn/mixers/registry.h"
+
+#include <nlohmann/json.hpp>
+
+namespace sq {
+namespace {
+
+AttentionPlan plan(const DenseConfig& config, const MixerContext& context) {
+  return {context.hidden_size, config.num_heads, config.num_kv_heads, config.head_size(context.hidden_size)};
+}
+
+}  // namespace
+
+void DenseConfig::validate(std::string_view path) const { check_head_groups(num_heads, num_kv_heads, path); }
+
+void DenseConfig::check(const MixerContext& context, std::string_view path) const {
+  if (head_dim == 0) check_head_size(context.hidden_size, num_heads, path);
+  check_rotary(head_size(context.hidden_size), context.rope, path);
+}
+
+NamedShapes DenseConfig::parameters(const MixerContext& context) const {
+  return plan(*this, context).parameters("attn", context.bias);
+}
+
+/// Over R rows: R(R+1)/2 pairs under the causal mask, R² without it.
+Cost DenseConfig::cost(const MixerContext& context, std::int64_t tokens) const {
+  const AttentionPlan a = plan(*this, context);
+  const std::int64_t rows = context.globals.total(tokens);
+  const std::int64_t pairs = causal ? rows * (rows + 1) / 2 : rows * rows;
+  return {.parameters = count_elements(parameters(context)),
+          .forward_flops = a.query_flops(rows) + a.key_value_flops(rows) + a.pair_flops(pairs) + a.output_flops(rows),
+          .state_bytes = a.cache_bytes(rows)};
+}
+
+constexpr MixerEntry kDense =
+    mixer_entry<DenseConfig>("dense", "every position attends to every earlier one; grouped key/value heads",
+                             "Vaswani et al. 2017, Attention Is All You Need; Ainslie et al. 2023, GQA");
+extern const MixerEntry dense_entry;
+const MixerEntry dense_entry = kDense;
+
+}  // namespace sq
