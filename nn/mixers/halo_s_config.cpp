@@ -26,7 +26,7 @@ std::int64_t causal_pairs(const HaloSConfig& config, std::int64_t stride, std::i
 
 /// The same for the faithful graph, counted on its lists.
 std::int64_t faithful_pairs(const HaloSConfig& config, std::int64_t layer, std::int64_t tokens) {
-  NeighborList list = faithful_graph(config.num_globals + tokens, layer, config);
+  NeighborTable list = faithful_graph(config.num_globals + tokens, layer, config);
   hide_future(list);
   if (config.duplicates == HaloDuplicates::once) hide_repeats(list);
   const auto tokens_begin = list.index.begin() + config.num_globals * list.columns;  // global rows attend elsewhere
@@ -97,7 +97,9 @@ Cost HaloSConfig::cost(const MixerContext& context, std::int64_t tokens) const {
     const std::int64_t read = globals + (chunks - 1) * local_window;
     cost.forward_flops += a.query_flops(globals) + a.key_value_flops(read) + a.pair_flops(global_pairs(*this, chunks)) +
                           a.output_flops(globals);
-    if (globals_are_summaries()) cost.state_bytes += a.cache_bytes(globals + std::min(tokens, local_window));
+    // Keys and values of the global rows' own attention; of the tokens it reads, those of two chunks.
+    const std::int64_t kept = globals_are_summaries() ? std::min(tokens, 2 * local_window) : 0;
+    cost.state_bytes += a.cache_bytes(globals + kept);
   }
   return cost;
 }

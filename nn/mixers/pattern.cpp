@@ -46,7 +46,7 @@ void fill_causal_row(std::span<std::int32_t> out, std::int64_t i, std::int64_t l
 
 }  // namespace
 
-NeighborList::NeighborList(std::int64_t first, std::int64_t row_count, std::int64_t column_count)
+NeighborTable::NeighborTable(std::int64_t first, std::int64_t row_count, std::int64_t column_count)
     : first_row(first), rows(row_count), columns(column_count) {
   require(first >= 0 && row_count >= 0 && column_count >= 0, "neighbor list",
           "first row {}, {} rows and {} columns must not be negative", first, row_count, column_count);
@@ -55,9 +55,9 @@ NeighborList::NeighborList(std::int64_t first, std::int64_t row_count, std::int6
   index.assign(static_cast<std::size_t>(row_count * column_count), kEmpty);
 }
 
-Tensor to_tensor(const NeighborList& list) { return Tensor::from(list.index, {list.rows, list.columns}); }
+Tensor to_tensor(const NeighborTable& list) { return Tensor::from(list.index, {list.rows, list.columns}); }
 
-void check_neighbors(const NeighborList& list, std::int64_t length, bool causal) {
+void check_neighbors(const NeighborTable& list, std::int64_t length, bool causal) {
   for (std::int64_t i = list.first_row; i < list.first_row + list.rows; ++i) {
     bool live = false;
     for (const std::int32_t j : list.row(i)) {
@@ -68,13 +68,13 @@ void check_neighbors(const NeighborList& list, std::int64_t length, bool causal)
   }
 }
 
-void hide_future(NeighborList& list) {
+void hide_future(NeighborTable& list) {
   for (std::int64_t i = list.first_row; i < list.first_row + list.rows; ++i)
     for (std::int32_t& j : list.row(i))
       if (j > i) j = kEmpty;
 }
 
-void hide_repeats(NeighborList& list) {
+void hide_repeats(NeighborTable& list) {
   for (std::int64_t i = list.first_row; i < list.first_row + list.rows; ++i) {
     const std::span<std::int32_t> row = list.row(i);
     for (auto slot = row.begin(); slot != row.end(); ++slot)
@@ -82,11 +82,11 @@ void hide_repeats(NeighborList& list) {
   }
 }
 
-NeighborList faithful_graph(std::int64_t length, std::int64_t layer, const HaloSConfig& config) {
+NeighborTable faithful_graph(std::int64_t length, std::int64_t layer, const HaloSConfig& config) {
   const std::int64_t globals = config.num_globals;
   require_input(length > globals, "halo_s", "a sequence of {} positions has no token beside its {} globals", length,
                 globals);
-  NeighborList list(0, length, config.num_neighbors());
+  NeighborTable list(0, length, config.num_neighbors());
   for (std::int64_t i = 0; i < length; ++i) {
     auto slot = list.row(i).begin();
     const auto put = [&](std::int64_t j) { *slot++ = narrow(j >= 0 && j < length ? j : i); };
@@ -119,9 +119,9 @@ std::int64_t causal_stride(std::int64_t layer, const HaloSConfig& config, std::i
   return stride;
 }
 
-NeighborList causal_graph(std::int64_t first_row, std::int64_t rows, std::int64_t layer, const HaloSConfig& config,
-                          std::int64_t max_seq_len) {
-  NeighborList list(first_row, rows, config.num_neighbors());
+NeighborTable causal_graph(std::int64_t first_row, std::int64_t rows, std::int64_t layer, const HaloSConfig& config,
+                           std::int64_t max_seq_len) {
+  NeighborTable list(first_row, rows, config.num_neighbors());
   const std::int64_t stride = causal_stride(layer, config, max_seq_len);
   for (std::int64_t i = first_row; i < first_row + rows; ++i) {
     if (i >= config.num_globals) {

@@ -2,10 +2,10 @@
 
 namespace sq {
 
-NeighborList summary_token_graph(std::int64_t first_token, std::int64_t tokens, std::int64_t layer,
-                                 const HaloSConfig& config, std::int64_t max_seq_len) {
+NeighborTable summary_token_graph(std::int64_t first_token, std::int64_t tokens, std::int64_t layer,
+                                  const HaloSConfig& config, std::int64_t max_seq_len) {
   const SummaryLayout layout(config);
-  NeighborList list = causal_graph(layout.globals + first_token, tokens, layer, config, max_seq_len);
+  NeighborTable list = causal_graph(layout.globals + first_token, tokens, layer, config, max_seq_len);
   list.first_row = first_token;
   for (std::int64_t t = first_token; t < first_token + tokens; ++t) {
     for (std::int32_t& j : list.row(t)) {
@@ -18,16 +18,17 @@ NeighborList summary_token_graph(std::int64_t first_token, std::int64_t tokens, 
   return list;
 }
 
-NeighborList summary_global_graph(std::int64_t first_chunk, std::int64_t chunks, const HaloSConfig& config) {
+NeighborTable summary_global_graph(std::int64_t first_chunk, std::int64_t chunks, const HaloSConfig& config) {
   const SummaryLayout layout(config);
   const std::int64_t end = first_chunk + chunks;
   const std::int64_t columns = chunks == 0 ? 0 : end * layout.globals + (end > 1 ? layout.chunk : 0);
-  NeighborList list(first_chunk * layout.globals, chunks * layout.globals, columns);
+  NeighborTable list(first_chunk * layout.globals, chunks * layout.globals, columns);
   for (std::int64_t c = first_chunk; c < end; ++c) {
     for (std::int64_t g = 0; g < layout.globals; ++g) {
       auto slot = list.row(c * layout.globals + g).begin();
       for (std::int64_t s = 0; s <= c * layout.globals + g; ++s)
         *slot++ = static_cast<std::int32_t>(layout.row_of_summary(s / layout.globals, s % layout.globals));
+      slot = list.row(c * layout.globals + g).begin() + end * layout.globals;
       for (std::int64_t t = (c - 1) * layout.chunk; c > 0 && t < c * layout.chunk; ++t)
         *slot++ = static_cast<std::int32_t>(layout.row_of_token(t));
     }

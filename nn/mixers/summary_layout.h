@@ -35,12 +35,13 @@ struct SummaryLayout {
 /// Neighbors of the tokens first_token … first_token+tokens-1 as rows of the layout: the list of causal_graph for
 /// position G+t with its globals replaced by the summary rows of the token's chunk. Row k of the table belongs to token
 /// first_token+k; first_row of the result counts tokens.
-NeighborList summary_token_graph(std::int64_t first_token, std::int64_t tokens, std::int64_t layer,
-                                 const HaloSConfig& config, std::int64_t max_seq_len);
+NeighborTable summary_token_graph(std::int64_t first_token, std::int64_t tokens, std::int64_t layer,
+                                  const HaloSConfig& config, std::int64_t max_seq_len);
 
 /// Neighbors of the summary rows of chunks first_chunk … first_chunk+chunks-1, G rows a chunk: row g of chunk c reads
 /// the summary rows of chunks before c, rows 0 … g of its own, and the tokens of chunk c-1. Row k of the table belongs
-/// to summary first_chunk·G+k; first_row of the result counts summary rows. As many columns as the last chunk needs.
-NeighborList summary_global_graph(std::int64_t first_chunk, std::int64_t chunks, const HaloSConfig& config);
+/// to summary first_chunk·G+k; first_row of the result counts summary rows. Columns: G·(first_chunk+chunks) for
+/// summaries, then w for tokens (none before the second chunk).
+NeighborTable summary_global_graph(std::int64_t first_chunk, std::int64_t chunks, const HaloSConfig& config);
 
 }  // namespace sq

@@ -21,7 +21,7 @@ HaloSConfig make(std::int64_t globals, std::int64_t window, std::vector<std::int
 }
 
 using Row = std::vector<std::int32_t>;
-Row row(const NeighborList& list, std::int64_t i) { return {list.row(i).begin(), list.row(i).end()}; }
+Row row(const NeighborTable& list, std::int64_t i) { return {list.row(i).begin(), list.row(i).end()}; }
 
 const std::vector<HaloSConfig> kConfigs = {make(2, 64, {1, 2, 4, 8}, 2), make(0, 1, {}, 0),      make(1, 4, {1}, 1),
                                            make(3, 1, {1, 2, 4}, 0),     make(2, 5, {}, 3),      make(0, 7, {3, 9}, 4),
@@ -44,7 +44,7 @@ std::set<std::int64_t> sources(std::int64_t target, std::int64_t first, std::int
 }  // namespace
 
 TEST_CASE("the faithful list is the one worked out by hand") {
-  const NeighborList list = faithful_graph(12, 1, make(2, 4, {1, 3}, 2));
+  const NeighborTable list = faithful_graph(12, 1, make(2, 4, {1, 3}, 2));
   CHECK(row(list, 0) == Row{0, 1, 0, 0, 0, 1, 1, 0, 3, 0, 3, 10});
   CHECK(row(list, 6) == Row{0, 1, 4, 5, 6, 7, 7, 5, 9, 3, 11, 2});
   CHECK(row(list, 11) == Row{0, 1, 9, 10, 11, 11, 11, 10, 11, 8, 8, 9});
@@ -54,7 +54,7 @@ TEST_CASE("faithful lists stay inside the sequence and always see themselves") {
   for (const HaloSConfig& config : kConfigs) {
     if (config.num_globals == 0) continue;
     for (const std::int64_t length : {config.num_globals + 1, std::int64_t{63}, std::int64_t{101}}) {
-      const NeighborList list = faithful_graph(length, 3, config);
+      const NeighborTable list = faithful_graph(length, 3, config);
       CHECK(list.rows == length);
       CHECK(list.columns == config.num_neighbors());
       check_neighbors(list, length, true);
@@ -95,7 +95,7 @@ TEST_CASE("strides of the causal list grow with depth and start over") {
 TEST_CASE("causal lists: nothing twice, nothing later, always something, globals first") {
   for (const HaloSConfig& config : kConfigs) {
     for (std::int64_t layer = 0; layer < 3; ++layer) {
-      const NeighborList list = causal_graph(0, 300, layer, config, 512);
+      const NeighborTable list = causal_graph(0, 300, layer, config, 512);
       check_neighbors(list, 300, true);
       for (std::int64_t i = 0; i < list.rows; ++i) {
         std::set<std::int32_t> seen;
@@ -115,9 +115,9 @@ TEST_CASE("causal lists: nothing twice, nothing later, always something, globals
 
 TEST_CASE("a causal row does not depend on the rows around it") {
   for (const HaloSConfig& config : kConfigs) {
-    const NeighborList whole = causal_graph(0, 200, 1, config, 512);
+    const NeighborTable whole = causal_graph(0, 200, 1, config, 512);
     for (const std::int64_t first : {0, 1, 63, 150}) {
-      const NeighborList part = causal_graph(first, 50, 1, config, 512);
+      const NeighborTable part = causal_graph(first, 50, 1, config, 512);
       for (std::int64_t i = first; i < first + 50; ++i) CHECK(row(part, i) == row(whole, i));
     }
   }
@@ -139,7 +139,7 @@ TEST_CASE("one period of layers and one more carry every earlier token to every 
 
 TEST_CASE("random edges differ between layers and spread over the past") {
   const HaloSConfig config = make(0, 1, {}, 1);
-  const NeighborList a = causal_graph(1000, 1000, 0, config, 4096), b = causal_graph(1000, 1000, 1, config, 4096);
+  const NeighborTable a = causal_graph(1000, 1000, 0, config, 4096), b = causal_graph(1000, 1000, 1, config, 4096);
   std::int64_t equal = 0;
   double mean = 0;
   for (std::int64_t i = 1000; i < 2000; ++i) {
@@ -152,7 +152,7 @@ TEST_CASE("random edges differ between layers and spread over the past") {
 }
 
 TEST_CASE("masks empty what is later and what is repeated") {
-  NeighborList list = faithful_graph(12, 1, make(2, 4, {1, 3}, 2));
+  NeighborTable list = faithful_graph(12, 1, make(2, 4, {1, 3}, 2));
   hide_future(list);
   CHECK(row(list, 6) == Row{0, 1, 4, 5, 6, -1, -1, 5, -1, 3, -1, 2});
   hide_repeats(list);
@@ -161,7 +161,7 @@ TEST_CASE("masks empty what is later and what is repeated") {
 }
 
 TEST_CASE("lists that an attention could not use are refused") {
-  NeighborList list(5, 1, 2);
+  NeighborTable list(5, 1, 2);
   CHECK_THROWS_WITH_AS(check_neighbors(list, 10, true), "neighbor list: row 5 has no neighbor that is not later",
                        Error);
   list.row(5)[0] = 7;
@@ -169,7 +169,7 @@ TEST_CASE("lists that an attention could not use are refused") {
   CHECK_NOTHROW(check_neighbors(list, 10, false));
   CHECK_THROWS_WITH_AS(check_neighbors(list, 7, false), "neighbor list: row 5 names row 7 of a sequence of 7 rows",
                        Error);
-  CHECK_THROWS_AS(NeighborList(std::int64_t{1} << 31, 1, 1), Error);
+  CHECK_THROWS_AS(NeighborTable(std::int64_t{1} << 31, 1, 1), Error);
 }
 
 TEST_CASE("a list becomes an index tensor") {
@@ -213,8 +213,8 @@ TEST_CASE("rows of the summary layout: every row is a summary or a token, in ord
 TEST_CASE("tokens read the summaries of their own chunk and the tokens of the causal list") {
   const HaloSConfig config = make(2, 3, {1}, 1);
   const SummaryLayout layout(config);
-  const NeighborList list = summary_token_graph(0, 40, 1, config, 64);
-  const NeighborList plain = causal_graph(2, 40, 1, config, 64);
+  const NeighborTable list = summary_token_graph(0, 40, 1, config, 64);
+  const NeighborTable plain = causal_graph(2, 40, 1, config, 64);
   // Token 4 is the second of chunk 1: rows S_0 0 1 | 2 3 4 | S_1 5 6 | 7 8 9.
   CHECK(Row(list.row(4).begin(), list.row(4).begin() + 5) == Row{5, 6, 4, 7, 8});
   for (std::int64_t t = 0; t < 40; ++t) {
@@ -225,20 +225,20 @@ TEST_CASE("tokens read the summaries of their own chunk and the tokens of the ca
       if (original >= 2) CHECK(layout.token_of_row(from) == original - 2);
     }
   }
-  const NeighborList part = summary_token_graph(17, 5, 1, config, 64);
+  const NeighborTable part = summary_token_graph(17, 5, 1, config, 64);
   for (std::int64_t t = 17; t < 22; ++t) CHECK(row(part, t) == row(list, t));
 }
 
 TEST_CASE("summaries read earlier summaries and the chunk before, never their own chunk") {
   const HaloSConfig config = make(2, 3, {1}, 1);
-  const NeighborList list = summary_global_graph(0, 3, config);
+  const NeighborTable list = summary_global_graph(0, 3, config);
   CHECK(list.rows == 6);
   CHECK(list.columns == 9);
   CHECK(row(list, 0) == Row{0, -1, -1, -1, -1, -1, -1, -1, -1});
   CHECK(row(list, 1) == Row{0, 1, -1, -1, -1, -1, -1, -1, -1});
-  CHECK(row(list, 2) == Row{0, 1, 5, 2, 3, 4, -1, -1, -1});
+  CHECK(row(list, 2) == Row{0, 1, 5, -1, -1, -1, 2, 3, 4});
   CHECK(row(list, 5) == Row{0, 1, 5, 6, 10, 11, 7, 8, 9});
-  const NeighborList last = summary_global_graph(2, 1, config);
+  const NeighborTable last = summary_global_graph(2, 1, config);
   CHECK(row(last, 4) == row(list, 4));
   CHECK(row(last, 5) == row(list, 5));
   CHECK(summary_global_graph(0, 0, config).rows == 0);
