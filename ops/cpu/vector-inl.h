@@ -43,6 +43,28 @@ HWY_INLINE T sum_terms(std::int64_t count, VectorTerm vector, ScalarTerm scalar)
   return total;
 }
 
+/// body(d, i) for i = 0 … count-1: with whole vectors while they fit, then with vectors of one lane. `body` is a
+/// generic lambda that handles the lanes of tag d at place i.
+template <class T, class Body>
+HWY_INLINE void for_each_lane(std::int64_t count, Body body) {
+  const hn::ScalableTag<T> d;
+  const hn::CappedTag<T, 1> one;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  std::int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) body(d, i);
+  for (; i < count; ++i) body(one, i);
+}
+
+/// Σ term(d, i) in the same manner.
+template <class T, class Term>
+HWY_INLINE T sum_lanes(std::int64_t count, Term term) {
+  const hn::ScalableTag<T> d;
+  const hn::CappedTag<T, 1> one;
+  return sum_terms<T>(
+      count, [&](std::int64_t i) HWY_ATTR { return term(d, i); },
+      [&](std::int64_t i) HWY_ATTR { return hn::GetLane(term(one, i)); });
+}
+
 /// Σ x_i
 template <class T>
 HWY_INLINE T sum(const T* HWY_RESTRICT x, std::int64_t count) {
