@@ -1,0 +1,81 @@
+// ops/cpu/gradient_norm.cpp: one pass over memory. f32 values are widened before they are squared, so neither overflow
+// nor the number of elements (10⁸ and more) costs digits. Blocks of fixed size in parallel, their sums added in order.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/cpu/gradient_norm.cpp"
+#include "hwy/foreach_target.h"  // must come before highway.h
+#include "hwy/highway.h"
+
+#include "ops/gradient_norm.h"
+
+#include "ops/cpu/vector-inl.h"
+#include "ops/cpu/versions.h"
+#include "tensor/cpu/threads.h"
+
+#include <vector>
+
+HWY_BEFORE_NAMESPACE();
+namespace sq::kernel::HWY_NAMESPACE {
+
+constexpr std::int64_t kElementsPerBlock = 1 << 15;
+
+/// d's lanes at x as doubles.
+template <class D, class T>
+HWY_INLINE auto widened(D d, const T* x) {
+  if constexpr (sizeof(T) == sizeof(double))
+    return hn::LoadU(d, x);
+  else
+    return hn::PromoteTo(d, hn::LoadU(hn::Rebind<T, D>(), x));
+}
+
+template <class T>
+void sum_of_squares(const SumOfSquares::Arguments<T>& a) {
+  std::vector<double> sums(static_cast<std::size_t>(cpu::block_count(a.count, kElementsPerBlock)));
+  cpu::parallel_for(a.count, kElementsPerBlock, [&](std::int64_t begin, std::int64_t end) {
+    sums[static_cast<std::size_t>(begin / kElementsPerBlock)] =
+        sum_lanes<double>(end - begin, [&](auto d, std::int64_t i) HWY_ATTR {
+          const auto v = widened(d, a.x + begin + i);
+          return hn::Mul(v, v);
+        });
+  });
+  *a.result = 0;
+  for (const double sum : sums) *a.result += sum;
+}
+
+template <class T>
+void scale(const Scale::Arguments<T>& a) {
+  const T factor = static_cast<T>(a.factor);
+  cpu::parallel_for(a.count, kElementsPerBlock, [&](std::int64_t begin, std::int64_t end) {
+    for_each_lane<T>(end - begin, [&](auto d, std::int64_t i) HWY_ATTR {
+      hn::StoreU(hn::Mul(hn::LoadU(d, a.x + begin + i), hn::Set(d, factor)), d, a.x + begin + i);
+    });
+  });
+}
+
+Versions<SumOfSquares> sum_of_squares_versions() { return {sum_of_squares<float>, sum_of_squares<double>}; }
+Versions<Scale> scale_versions() { return {scale<float>, scale<double>}; }
+
+}  // namespace sq::kernel::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sq::kernel {
+
+HWY_EXPORT(sum_of_squares_versions);
+HWY_EXPORT(scale_versions);
+
+template <class T>
+void SumOfSquares::cpu(const Arguments<T>& a) {
+  HWY_DYNAMIC_DISPATCH(sum_of_squares_versions)()(a);
+}
+template void SumOfSquares::cpu(const Arguments<float>&);
+template void SumOfSquares::cpu(const Arguments<double>&);
+
+template <class T>
+void Scale::cpu(const Arguments<T>& a) {
+  HWY_DYNAMIC_DISPATCH(scale_versions)()(a);
+}
+template void Scale::cpu(const Arguments<float>&);
+template void Scale::cpu(const Arguments<double>&);
+
+}  // namespace sq::kernel
+#endif
