@@ -1,0 +1,66 @@
+// ops/adamw.h: one optimizer step for all tensors of a model.
+#pragma once
+
+#include "tensor/tensor.h"
+
+#include <optional>
+#include <span>
+
+namespace sq {
+
+/// A tensor under training with its running averages, all of one shape. Weight and gradient are floats of one dtype;
+/// the averages have that dtype too, or f32 where the weight has 16 bits. All but the gradient must be row-major.
+struct AdamWSlot {
+  Tensor weight;
+  Tensor gradient;  // undefined: the slot is left as it is
+  Tensor exp_avg;
+  Tensor exp_avg_sq;
+  std::optional<double> weight_decay = {};  // this tensor's own decay instead of the options'
+};
+
+struct AdamWOptions {
+  double learning_rate = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weight_decay = 0.01;
+  std::int64_t step = 1;      // t, counted from 1
+  double gradient_scale = 1;  // multiplies every gradient first: clipping, or the mean over accumulated batches
+};
+
+/// AdamW (Loshchilov & Hutter 2019, algorithm 2), with γ the learning rate, λ the decay and g the scaled gradient:
+///   w ← w (1 - γλ),   m ← β₁ m + (1 - β₁) g,   v ← β₂ v + (1 - β₂) g²,
+///   w ← w - γ · m/(1 - β₁ᵗ) / (√(v/(1 - β₂ᵗ)) + ε).
+/// In place, one pass over memory for all slots together; the result does not depend on the number of threads. A weight
+/// of 16 bits is widened, updated and rounded, so that updates below half its precision are lost.
+/// Throws Error on mismatched shapes, dtypes or strides, t < 1, a β outside [0,1), and a negative or not finite rate,
+/// ε, decay or scale.
+void adamw_step(std::span<AdamWSlot> slots, const AdamWOptions& options);
+
+namespace kernel {
+
+struct AdamW {
+  static constexpr std::string_view name = "adamw";
+  template <class T>
+  struct Item {
+    std::int64_t count;
+    T* weight;  // [count], and so the others
+    const T* gradient;
+    T* exp_avg;
+    T* exp_avg_sq;
+    double shrink;  // 1 - γλ
+  };
+  template <class T>
+  struct Arguments {
+    std::span<const Item<T>> items;
+    double beta1, beta2;
+    double step_size;     // γ / (1 - β₁ᵗ)
+    double inverse_root;  // 1 / √(1 - β₂ᵗ)
+    double epsilon, gradient_scale;
+  };
+  template <class T>
+  static void cpu(const Arguments<T>& a);
+};
+
+}  // namespace kernel
+}  // namespace sq
