@@ -1,0 +1,76 @@
+// subquad info: what this machine is and what the library makes of it.
+#include "models/presets.h"
+#include "nn/mixers/registry.h"
+#include "tensor/cpu/blas.h"
+#include "tensor/cpu/features.h"
+#include "tensor/cpu/measure.h"
+#include "tensor/cpu/threads.h"
+#include "tools/cli.h"
+
+#include <fmt/ranges.h>
+
+namespace sq::cli {
+namespace {
+
+Json gather_info() {
+  const cpu::CpuFeatures& features = cpu::cpu_features();
+  const cpu::OpenBlas& blas = cpu::openblas();
+  Json info;
+  info["version"] = SUBQUAD_VERSION;
+  info["cpu"] = features.name;
+  info["physical_cores"] = features.physical_cores;
+  info["logical_cores"] = features.logical_cores;
+  info["threads"] = cpu::thread_count();
+  info["simd"] = cpu::simd_name();
+  info["simd_bits"] = cpu::simd_bits();
+  info["l1_bytes"] = features.l1_bytes;
+  info["l2_bytes"] = features.l2_bytes;
+  info["l3_bytes"] = features.l3_bytes;
+  info["openblas"] = blas.linked ? Json(blas.version) : Json(nullptr);
+  info["openblas_core"] = blas.linked ? Json(blas.core) : Json(nullptr);
+  info["gemm"] = cpu::name(cpu::gemm_backend());
+  info["gemm_reason"] = cpu::gemm_backend_reason();
+  info["gemm_gflops"] = cpu::measure_gemm_gflops(1024, 768, 768, 10);
+  info["copy_gbytes_per_s"] = cpu::measure_copy_bandwidth();
+  info["cuda"] = false;
+  for (const MixerEntry* entry : mixer_registry()) info["mixers"].push_back(entry->name);
+  for (const std::string_view preset : preset_names()) info["presets"].push_back(preset);
+  return info;
+}
+
+void print_for_people(const Json& info) {
+  const auto line = [](std::string_view key, const std::string& value) { fmt::print("{:<10} {}\n", key, value); };
+  const auto text = [&](const char* key) { return info[key].get<std::string>(); };
+  line("version", text("version"));
+  line("cpu", fmt::format("{}, {} physical of {} logical cores", text("cpu"), info["physical_cores"].get<int>(),
+                          info["logical_cores"].get<int>()));
+  line("simd", fmt::format("{}, {} bits", text("simd"), info["simd_bits"].get<int>()));
+  line("threads", std::to_string(info["threads"].get<int>()));
+  line("openblas", info["openblas"].is_null() ? "not in this build"
+                                              : fmt::format("{}, which took this processor for '{}'", text("openblas"),
+                                                            text("openblas_core")));
+  line("gemm", text("gemm_reason"));
+  line("measured", fmt::format("{:.0f} GFLOP/s (f32, 1024x768x768), copy {:.1f} GB/s",
+                               info["gemm_gflops"].get<double>(), info["copy_gbytes_per_s"].get<double>()));
+  line("cuda", "not in this build");
+  line("mixers", fmt::format("{}", fmt::join(info["mixers"].get<std::vector<std::string>>(), ", ")));
+  line("presets", fmt::format("{}", fmt::join(info["presets"].get<std::vector<std::string>>(), ", ")));
+}
+
+}  // namespace
+
+void add_info(CLI::App& app) {
+  auto common = std::make_shared<Common>();
+  CLI::App* command = app.add_subcommand("info", "show processor, threads, matrix library, mixers and presets");
+  add_common(*command, *common);
+  command->callback([common, command] {
+    common->apply(*command);
+    const Json info = gather_info();
+    if (common->json)
+      print_line(info);
+    else
+      print_for_people(info);
+  });
+}
+
+}  // namespace sq::cli
