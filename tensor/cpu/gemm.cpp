@@ -1,9 +1,10 @@
 #include "tensor/cpu/gemm.h"
 
+#include "tensor/cpu/gemm_blocked.h"
 #include "tensor/cpu/threads.h"
 #include "tensor/error.h"
 
-#include <vector>
+#include <algorithm>
 
 namespace sq::cpu {
 namespace {
@@ -16,28 +17,27 @@ void check(const GemmArguments<T, A, B>& g) {
   require(g.lda >= row_a, "gemm", "the row stride of A is {}, but its rows have {} elements", g.lda, row_a);
   require(g.ldb >= row_b, "gemm", "the row stride of B is {}, but its rows have {} elements", g.ldb, row_b);
   require(g.ldc >= g.n, "gemm", "the row stride of C is {}, but its rows have {} elements", g.ldc, g.n);
+  for (const GemmBatch& level : {g.batch, g.outer_batch}) {
+    require(level.count >= 0, "gemm", "a batch of {} matrices is not possible", level.count);
+    require(level.count <= 1 || level.stride_c != 0, "gemm", "{} products would be written to the same C", level.count);
+  }
 }
 
+/// C ← β·C + bias: what is left of the product when there is nothing to sum.
 template <class T, class A, class B>
-void rows(const GemmArguments<T, A, B>& g, const A* a, const B* b, T* c, std::int64_t begin, std::int64_t end) {
-  std::vector<T> row(static_cast<std::size_t>(g.n));
-  const std::int64_t k = g.alpha == T(0) ? 0 : g.k;
-  for (std::int64_t i = begin; i < end; ++i) {
-    std::fill(row.begin(), row.end(), T(0));
-    for (std::int64_t p = 0; p < k; ++p) {
-      const T x = static_cast<T>(g.transpose_a == Transpose::yes ? a[p * g.lda + i] : a[i * g.lda + p]);
-      if (g.transpose_b == Transpose::yes)
-        for (std::int64_t j = 0; j < g.n; ++j) row[j] += x * static_cast<T>(b[j * g.ldb + p]);
-      else
-        for (std::int64_t j = 0; j < g.n; ++j) row[j] += x * static_cast<T>(b[p * g.ldb + j]);
+void scale(const GemmArguments<T, A, B>& g) {
+  const std::int64_t rows = g.outer_batch.count * g.batch.count * g.m;
+  parallel_for(rows, std::max<std::int64_t>(1, (1 << 14) / g.n), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      const std::int64_t matrix = r / g.m;
+      T* c = g.c + matrix / g.batch.count * g.outer_batch.stride_c + matrix % g.batch.count * g.batch.stride_c +
+             r % g.m * g.ldc;
+      for (std::int64_t j = 0; j < g.n; ++j) {
+        const T kept = g.beta == T(0) ? T(0) : g.beta * c[j];
+        c[j] = g.bias == nullptr ? kept : kept + g.bias[j];
+      }
     }
-    T* out = c + i * g.ldc;
-    for (std::int64_t j = 0; j < g.n; ++j) {
-      T value = k == 0 ? T(0) : g.alpha * row[j];
-      if (g.beta != T(0)) value += g.beta * out[j];
-      out[j] = g.bias == nullptr ? value : value + g.bias[j];
-    }
-  }
+  });
 }
 
 }  // namespace
@@ -45,13 +45,9 @@ void rows(const GemmArguments<T, A, B>& g, const A* a, const B* b, T* c, std::in
 template <class T, class A, class B>
 void gemm(const GemmArguments<T, A, B>& g) {
   check(g);
-  for (std::int64_t o = 0; o < g.outer_batch.count; ++o)
-    for (std::int64_t i = 0; i < g.batch.count; ++i)
-      parallel_for(g.m, 8, [&](std::int64_t begin, std::int64_t end) {
-        rows(g, g.a + o * g.outer_batch.stride_a + i * g.batch.stride_a,
-             g.b + o * g.outer_batch.stride_b + i * g.batch.stride_b,
-             g.c + o * g.outer_batch.stride_c + i * g.batch.stride_c, begin, end);
-      });
+  if (g.m == 0 || g.n == 0 || g.batch.count == 0 || g.outer_batch.count == 0) return;
+  if (g.k == 0 || g.alpha == T(0)) return scale(g);
+  gemm_blocked(g);
 }
 
 template void gemm(const GemmArguments<double, double, double>&);

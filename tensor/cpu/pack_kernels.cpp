@@ -1,0 +1,128 @@
+// Packing: a part of A or B is copied into a small array in exactly the order in which the block kernel reads it. Then
+// every load of the innermost loop is sequential, aligned and in cache, whatever the row stride or the transposition of
+// the original, and 16-bit floats are widened on the way. The copy is read many times, so its cost is a few per cent.
+
+#include "tensor/cpu/gemm_kernels.h"
+
+#include <algorithm>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "tensor/cpu/pack_kernels.cpp"
+
+// The order matters here.
+// clang-format off
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+#include "tensor/cpu/widen-inl.h"
+// clang-format on
+
+HWY_BEFORE_NAMESPACE();
+namespace sq::cpu::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+/// One row: `count` contiguous elements.
+template <class T, class S>
+HWY_INLINE void copy_row(const S* HWY_RESTRICT source, std::int64_t count, T* HWY_RESTRICT target) {
+  const hn::ScalableTag<T> d;
+  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  std::int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) hn::StoreU(load_widened(d, source + i), d, target + i);
+  constexpr int kShort = 16 / sizeof(T);
+  const hn::FixedTag<T, kShort> s;
+  for (; i + kShort <= count; i += kShort) hn::StoreU(load_widened(s, source + i), s, target + i);
+  for (; i < count; ++i) target[i] = static_cast<T>(source[i]);
+}
+
+template <class T, class S>
+void pack_rows(const S* source, std::int64_t source_row, std::int64_t count, std::int64_t depth, T* target,
+               std::int64_t target_row) {
+  for (std::int64_t i = 0; i < count; ++i) copy_row(source + i * source_row, depth, target + i * target_row);
+}
+
+template <class T, class S>
+void pack_panel(const S* source, std::int64_t source_row, std::int64_t width, std::int64_t depth,
+                std::int64_t panel_width, T* target) {
+  for (std::int64_t p = 0; p < depth; ++p) {
+    copy_row(source + p * source_row, width, target);
+    std::fill(target + width, target + panel_width, T(0));
+    target += panel_width;
+  }
+}
+
+/// Stores the transpose of a 4×4 tile of floats (2×2 of doubles) whose rows are given: two rounds of interleaving.
+template <class D, class T>
+HWY_INLINE void store_transposed(D d, const hn::Vec<D>* row, T* target, std::int64_t step) {
+  if constexpr (hn::MaxLanes(D()) == 4) {
+    const auto a = hn::InterleaveLower(d, row[0], row[2]), b = hn::InterleaveUpper(d, row[0], row[2]);
+    const auto e = hn::InterleaveLower(d, row[1], row[3]), f = hn::InterleaveUpper(d, row[1], row[3]);
+    hn::StoreU(hn::InterleaveLower(d, a, e), d, target);
+    hn::StoreU(hn::InterleaveUpper(d, a, e), d, target + step);
+    hn::StoreU(hn::InterleaveLower(d, b, f), d, target + 2 * step);
+    hn::StoreU(hn::InterleaveUpper(d, b, f), d, target + 3 * step);
+  } else {
+    hn::StoreU(hn::InterleaveLower(d, row[0], row[1]), d, target);
+    hn::StoreU(hn::InterleaveUpper(d, row[0], row[1]), d, target + step);
+  }
+}
+
+template <class T, class S>
+void pack_panel_transposed(const S* source, std::int64_t source_row, std::int64_t width, std::int64_t depth,
+                           std::int64_t panel_width, T* target) {
+  constexpr int kSide = 16 / sizeof(T);
+  const hn::FixedTag<T, kSide> d;
+  const std::int64_t whole_width = width / kSide * kSide, whole_depth = depth / kSide * kSide;
+  for (std::int64_t p = 0; p < whole_depth; p += kSide)
+    for (std::int64_t j = 0; j < whole_width; j += kSide) {
+      hn::Vec<decltype(d)> row[kSide];
+      for (int r = 0; r < kSide; ++r) row[r] = load_widened(d, source + (j + r) * source_row + p);
+      store_transposed(d, row, target + p * panel_width + j, panel_width);
+    }
+  for (std::int64_t p = whole_depth; p < depth; ++p)
+    for (std::int64_t j = 0; j < whole_width; ++j)
+      target[p * panel_width + j] = static_cast<T>(source[j * source_row + p]);
+  for (std::int64_t p = 0; p < depth; ++p) {
+    for (std::int64_t j = whole_width; j < width; ++j)
+      target[p * panel_width + j] = static_cast<T>(source[j * source_row + p]);
+    std::fill(target + p * panel_width + width, target + (p + 1) * panel_width, T(0));
+  }
+}
+
+template <class T, class S>
+PackKernels<T, S> packers() {
+  return {&pack_rows<T, S>, &pack_panel<T, S>, &pack_panel_transposed<T, S>};
+}
+PackKernels<double, double> packers_f64() { return packers<double, double>(); }
+PackKernels<float, float> packers_f32() { return packers<float, float>(); }
+PackKernels<float, bf16> packers_bf16() { return packers<float, bf16>(); }
+PackKernels<float, f16> packers_f16() { return packers<float, f16>(); }
+
+}  // namespace sq::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sq::cpu {
+
+HWY_EXPORT(packers_f64);
+HWY_EXPORT(packers_f32);
+HWY_EXPORT(packers_bf16);
+HWY_EXPORT(packers_f16);
+
+template <>
+PackKernels<double, double> pack_kernels() {
+  return HWY_DYNAMIC_DISPATCH(packers_f64)();
+}
+template <>
+PackKernels<float, float> pack_kernels() {
+  return HWY_DYNAMIC_DISPATCH(packers_f32)();
+}
+template <>
+PackKernels<float, bf16> pack_kernels() {
+  return HWY_DYNAMIC_DISPATCH(packers_bf16)();
+}
+template <>
+PackKernels<float, f16> pack_kernels() {
+  return HWY_DYNAMIC_DISPATCH(packers_f16)();
+}
+
+}  // namespace sq::cpu
+#endif  // HWY_ONCE
