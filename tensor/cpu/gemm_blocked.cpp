@@ -24,106 +24,137 @@
 namespace sq::cpu {
 namespace {
 
-constexpr std::int64_t kDepth = 256;                       // 256 × 32 floats are 32 KiB
-constexpr std::int64_t kMaxRows = 504, kMaxColumns = 256;  // of a block of C
-constexpr std::int64_t kWorthATask = 1 << 17;              // multiply-adds; about a microsecond
+constexpr std::int64_t kDepth = 256;           // 256 × 32 floats of B are 32 KiB
+constexpr std::int64_t kRows = 120;            // 120 × 256 floats of A are 120 KiB
+constexpr std::int64_t kColumns = 1024;        // 256 × 1024 floats of B are 1 MiB
+constexpr std::int64_t kFewRows = 2 * kRows;   // up to here a task takes all rows
+constexpr std::int64_t kWorthATask = 1 << 17;  // multiply-adds; about a microsecond
 
 std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-std::int64_t round_up(std::int64_t a, std::int64_t b) { return divide_up(a, b) * b; }
 
-/// The blocks into which one product is cut.
-struct Partition {
-  std::int64_t rows, columns, depth;              // of a block; the last ones may be smaller
-  std::int64_t row_blocks, column_blocks, tasks;  // tasks: over the whole batch
-};
-
-/// Blocks are as large as the caches allow, but small enough to occupy the threads evenly.
-Partition partition(std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t matrices, std::int64_t tile_rows,
-                    std::int64_t tile_columns) {
-  Partition p;
-  p.depth = round_up(divide_up(k, divide_up(k, kDepth)), 16);
-  p.rows = std::min(m, kMaxRows);
-  p.columns = std::min(n, kMaxColumns);
-  const std::int64_t wanted = 4 * thread_count();
-  while (matrices * divide_up(m, p.rows) * divide_up(n, p.columns) < wanted &&
-         p.rows * p.columns * k >= 2 * kWorthATask) {
-    std::int64_t& longer = p.rows >= p.columns ? p.rows : p.columns;
-    const std::int64_t tile = p.rows >= p.columns ? tile_rows : tile_columns;
-    if (longer <= tile) break;
-    longer = divide_up(longer, 2);
-  }
-  p.rows = round_up(divide_up(m, divide_up(m, p.rows)), tile_rows);
-  p.columns = round_up(divide_up(n, divide_up(n, p.columns)), tile_columns);
-  p.row_blocks = divide_up(m, p.rows);
-  p.column_blocks = divide_up(n, p.columns);
-  p.tasks = matrices * p.row_blocks * p.column_blocks;
-  return p;
+/// Cuts `extent` into equal blocks of at most `limit`, in units of `unit`; gives their size.
+std::int64_t even_blocks(std::int64_t extent, std::int64_t limit, std::int64_t unit) {
+  return divide_up(divide_up(extent, divide_up(extent, limit)), unit) * unit;
 }
 
+/// The product of one matrix of the batch.
+template <class T, class A, class B>
+GemmArguments<T, A, B> one_matrix(const GemmArguments<T, A, B>& g, std::int64_t number) {
+  GemmArguments<T, A, B> one = g;
+  const std::int64_t outer = number / g.batch.count, inner = number % g.batch.count;
+  one.a += outer * g.outer_batch.stride_a + inner * g.batch.stride_a;
+  one.b += outer * g.outer_batch.stride_b + inner * g.batch.stride_b;
+  one.c += outer * g.outer_batch.stride_c + inner * g.batch.stride_c;
+  one.batch = one.outer_batch = {};
+  return one;
+}
+
+/// Working memory: packed A of the running thread, packed B of the running thread or of all threads of a product.
 template <class T>
-struct TaskScratch {
-  Scratch<T> a, b;
+struct GemmScratch {
+  Scratch<T> a, b, shared_b;
 };
 template <class T>
-TaskScratch<T>& task_scratch() {
-  thread_local TaskScratch<T> scratch;
+GemmScratch<T>& gemm_scratch() {
+  thread_local GemmScratch<T> scratch;
   return scratch;
 }
 
-/// Fills in where the block kernel finds rows [row, row + block.rows) × [depth, depth + block.depth) of op(A).
+/// Packs rows [depth, depth + count) × columns [first, first + columns) of op(B).
 template <class T, class A, class B>
-void place_a(GemmBlock<T>& block, const GemmArguments<T, A, B>& g, const A* a, std::int64_t row, std::int64_t depth,
-             std::int64_t tile_rows) {
-  const bool transposed = g.transpose_a == Transpose::yes;
-  const A* source = transposed ? a + depth * g.lda + row : a + row * g.lda + depth;
-  if constexpr (std::is_same_v<A, T>) {
-    // The kernel can read A where it lies. A stride that is a multiple of 1 KiB would map the rows of a tile onto a few
-    // lines of the L1 cache, so such an A is copied.
-    if (block.columns <= 2 * 32 || g.lda * static_cast<std::int64_t>(sizeof(T)) % 1024 != 0) {
-      block.a = source;
-      block.a_row = transposed ? 1 : g.lda;
-      block.a_step = transposed ? g.lda : 1;
-      block.a_panel = tile_rows * block.a_row;
-      return;
-    }
-  }
+void pack_b(const GemmArguments<T, A, B>& g, std::int64_t depth, std::int64_t count, std::int64_t first,
+            std::int64_t columns, std::int64_t panel_width, T* target) {
+  const PackKernels<T, B> pack = pack_kernels<T, B>();
+  if (g.transpose_b == Transpose::yes)
+    pack.panels_transposed(g.b + first * g.ldb + depth, g.ldb, columns, count, panel_width, target);
+  else
+    pack.panels(g.b + depth * g.ldb + first, g.ldb, columns, count, panel_width, target);
+}
+
+/// Multiplies rows [row, row + rows) of op(A) with packed columns [column, column + columns) of op(B), for the depth
+/// block [depth, depth + count): the rows in groups whose part of A fits the L2 cache.
+template <class T, class A, class B>
+void multiply_rows(const GemmArguments<T, A, B>& g, const GemmKernels<T>& kernels, std::int64_t row, std::int64_t rows,
+                   std::int64_t column, std::int64_t columns, std::int64_t depth, std::int64_t count,
+                   const T* packed_b) {
   const PackKernels<T, A> pack = pack_kernels<T, A>();
-  if (transposed) {
-    T* target = task_scratch<T>().a.get(round_up(block.rows, tile_rows) * block.depth);
-    for (std::int64_t i = 0; i < block.rows; i += tile_rows)
-      pack.panel(source + i, g.lda, std::min(tile_rows, block.rows - i), block.depth, tile_rows,
-                 target + i * block.depth);
-    block.a = target;
-    block.a_row = 1;
-    block.a_step = tile_rows;
-    block.a_panel = tile_rows * block.depth;
-  } else {
-    const std::int64_t stride = round_up(block.depth, 16) + 16;
-    T* target = task_scratch<T>().a.get(block.rows * stride);
-    pack.rows(source, g.lda, block.rows, block.depth, target, stride);
-    block.a = target;
-    block.a_row = stride;
-    block.a_step = 1;
-    block.a_panel = tile_rows * stride;
+  GemmBlock<T> block;
+  block.columns = columns;
+  block.depth = count;
+  block.b = packed_b;
+  block.b_step = kernels.tile_columns;
+  block.b_panel = kernels.tile_columns * count;
+  block.ldc = g.ldc;
+  block.alpha = g.alpha;
+  block.beta = depth == 0 ? g.beta : T(1);  // the first depth block replaces or scales C, the others add to it
+  block.bias = depth == 0 && g.bias != nullptr ? g.bias + column : nullptr;
+  const std::int64_t step = even_blocks(rows, kRows, kernels.tile_rows);
+  T* packed_a = gemm_scratch<T>().a.get(step * count);
+  block.a = packed_a;
+  block.a_row = 1;
+  block.a_step = kernels.tile_rows;
+  block.a_panel = kernels.tile_rows * count;
+  for (std::int64_t i = row; i < row + rows; i += step) {
+    block.rows = std::min(step, row + rows - i);
+    block.c = g.c + i * g.ldc + column;
+    if (g.transpose_a == Transpose::yes)
+      pack.panels(g.a + depth * g.lda + i, g.lda, block.rows, count, kernels.tile_rows, packed_a);
+    else
+      pack.panels_transposed(g.a + i * g.lda + depth, g.lda, block.rows, count, kernels.tile_rows, packed_a);
+    kernels.multiply(block);
   }
 }
 
-/// The same for rows [depth, depth + block.depth) × columns [column, column + block.columns) of op(B).
+/// Few rows, perhaps many matrices: a task takes all rows of some columns and packs the part of B that it alone needs.
 template <class T, class A, class B>
-void place_b(GemmBlock<T>& block, const GemmArguments<T, A, B>& g, const B* b, std::int64_t depth, std::int64_t column,
-             std::int64_t tile_columns) {
-  const PackKernels<T, B> pack = pack_kernels<T, B>();
-  T* target = task_scratch<T>().b.get(round_up(block.columns, tile_columns) * block.depth);
-  block.b = target;
-  block.b_step = tile_columns;
-  block.b_panel = tile_columns * block.depth;
-  for (std::int64_t j = 0; j < block.columns; j += tile_columns) {
-    const std::int64_t width = std::min(tile_columns, block.columns - j);
-    if (g.transpose_b == Transpose::yes)
-      pack.panel_transposed(b + (column + j) * g.ldb + depth, g.ldb, width, block.depth, tile_columns, target);
-    else
-      pack.panel(b + depth * g.ldb + column + j, g.ldb, width, block.depth, tile_columns, target);
-    target += block.b_panel;
+void multiply_by_columns(const GemmArguments<T, A, B>& g, const GemmKernels<T>& kernels) {
+  const std::int64_t matrices = g.batch.count * g.outer_batch.count;
+  const std::int64_t wanted = divide_up(4 * thread_count(), matrices);  // tasks for one matrix
+  const std::int64_t least = divide_up(kWorthATask, g.m * g.k);
+  const std::int64_t limit = std::min(kColumns, std::max(least, divide_up(g.n, wanted)));
+  const std::int64_t columns = even_blocks(g.n, std::max(limit, kernels.tile_columns), kernels.tile_columns);
+  const std::int64_t depth = even_blocks(g.k, kDepth, 2);
+  const std::int64_t tasks = divide_up(g.n, columns);
+  const std::int64_t grain = std::max<std::int64_t>(1, kWorthATask / (g.m * g.k * std::min(columns, g.n)));
+  parallel_for(matrices * tasks, grain, [&](std::int64_t first, std::int64_t last) {
+    T* packed_b = gemm_scratch<T>().b.get(columns * depth);
+    for (std::int64_t task = first; task < last; ++task) {
+      const GemmArguments<T, A, B> one = one_matrix(g, task / tasks);
+      const std::int64_t column = task % tasks * columns, width = std::min(columns, g.n - column);
+      for (std::int64_t p = 0; p < g.k; p += depth) {
+        const std::int64_t count = std::min(depth, g.k - p);
+        pack_b(one, p, count, column, width, kernels.tile_columns, packed_b);
+        multiply_rows(one, kernels, 0, g.m, column, width, p, count, packed_b);
+      }
+    }
+  });
+}
+
+/// Many rows: the threads pack a part of B together, then share the blocks of C that need it.
+template <class T, class A, class B>
+void multiply_by_blocks(const GemmArguments<T, A, B>& g, const GemmKernels<T>& kernels) {
+  const std::int64_t threads = thread_count();
+  const std::int64_t chunk = even_blocks(g.n, kColumns * std::max<std::int64_t>(1, threads / 4), kernels.tile_columns);
+  const std::int64_t depth = even_blocks(g.k, kDepth, 2);
+  const std::int64_t rows = even_blocks(g.m, kRows, kernels.tile_rows), row_blocks = divide_up(g.m, rows);
+  const std::int64_t pack_grain = 4 * kernels.tile_columns;
+  T* packed_b = gemm_scratch<T>().shared_b.get(chunk * depth);
+  for (std::int64_t column = 0; column < g.n; column += chunk) {
+    const std::int64_t width = std::min(chunk, g.n - column);
+    const std::int64_t limit = std::max(divide_up(width, divide_up(4 * threads, row_blocks)), 4 * kernels.tile_columns);
+    const std::int64_t columns = even_blocks(width, std::min(limit, kColumns), kernels.tile_columns);
+    const std::int64_t column_blocks = divide_up(width, columns);
+    for (std::int64_t p = 0; p < g.k; p += depth) {
+      const std::int64_t count = std::min(depth, g.k - p);
+      parallel_for(width, pack_grain, [&](std::int64_t first, std::int64_t last) {
+        pack_b(g, p, count, column + first, last - first, kernels.tile_columns, packed_b + first * count);
+      });
+      parallel_for(row_blocks * column_blocks, 1, [&](std::int64_t task, std::int64_t) {
+        const std::int64_t i = task / column_blocks * rows, j = task % column_blocks * columns;
+        multiply_rows(g, kernels, i, std::min(rows, g.m - i), column + j, std::min(columns, width - j), p, count,
+                      packed_b + j * count);
+      });
+    }
   }
 }
 
@@ -132,37 +163,8 @@ void place_b(GemmBlock<T>& block, const GemmArguments<T, A, B>& g, const B* b, s
 template <class T, class A, class B>
 void gemm_blocked(const GemmArguments<T, A, B>& g) {
   const GemmKernels<T> kernels = gemm_kernels<T>();
-  const Partition part =
-      partition(g.m, g.n, g.k, g.batch.count * g.outer_batch.count, kernels.tile_rows, kernels.tile_columns);
-  const std::int64_t task_size = std::min(part.rows, g.m) * std::min(part.columns, g.n) * g.k;
-  const std::int64_t blocks_per_matrix = part.row_blocks * part.column_blocks;
-  parallel_for(
-      part.tasks, std::max<std::int64_t>(1, kWorthATask / task_size), [&](std::int64_t first, std::int64_t last) {
-        for (std::int64_t task = first; task < last; ++task) {
-          const std::int64_t matrix = task / blocks_per_matrix, rest = task % blocks_per_matrix;
-          const std::int64_t outer = matrix / g.batch.count, inner = matrix % g.batch.count;
-          const std::int64_t row = rest % part.row_blocks * part.rows, column = rest / part.row_blocks * part.columns;
-          const A* a = g.a + outer * g.outer_batch.stride_a + inner * g.batch.stride_a;
-          const B* b = g.b + outer * g.outer_batch.stride_b + inner * g.batch.stride_b;
-          T* c = g.c + outer * g.outer_batch.stride_c + inner * g.batch.stride_c;
-          GemmBlock<T> block;
-          block.rows = std::min(part.rows, g.m - row);
-          block.columns = std::min(part.columns, g.n - column);
-          block.c = c + row * g.ldc + column;
-          block.ldc = g.ldc;
-          block.alpha = g.alpha;
-          block.beta = g.beta;
-          block.bias = g.bias == nullptr ? nullptr : g.bias + column;
-          for (std::int64_t depth = 0; depth < g.k; depth += part.depth) {
-            block.depth = std::min(part.depth, g.k - depth);
-            place_a(block, g, a, row, depth, kernels.tile_rows);
-            place_b(block, g, b, depth, column, kernels.tile_columns);
-            kernels.multiply(block);
-            block.beta = 1;  // the following depth blocks add to C
-            block.bias = nullptr;
-          }
-        }
-      });
+  if (g.m <= kFewRows) return multiply_by_columns(g, kernels);
+  for (std::int64_t i = 0; i < g.batch.count * g.outer_batch.count; ++i) multiply_by_blocks(one_matrix(g, i), kernels);
 }
 
 template void gemm_blocked(const GemmArguments<double, double, double>&);

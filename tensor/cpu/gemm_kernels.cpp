@@ -14,6 +14,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/cpu/gemm_kernels.cpp"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>  // must come before highway.h
 #include <hwy/highway.h>
 
@@ -36,38 +37,67 @@ HWY_INLINE T* copy_columns(const T* from, std::int64_t count, T* to) {
   return to;
 }
 
-/// One tile of C: rows × `columns` ≤ kVectors·lanes, with a(i,p) = a[i·a_row + p·a_step] and b(p,j) = b[p·b_step + j].
-template <class T, int kRows, int kVectors>
+/// One step of the sum: the outer product of `kRows` numbers of A and `kVectors` vectors of B.
+template <class T, int kRows, int kVectors, class ElementOfA>
+HWY_INLINE void add_outer_product(const T* HWY_RESTRICT b, Vector<T> (&sum)[kRows][kVectors], ElementOfA&& a) {
+  const Tag<T> d;
+  Vector<T> row[kVectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) row[v] = hn::LoadU(d, b + v * static_cast<std::int64_t>(hn::Lanes(d)));
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+    const Vector<T> x = hn::Set(d, a(i));
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::MulAdd(x, row[v], sum[i][v]);
+  }
+}
+
+/// sum[i][v] = Σ_p a(i,p) · b(p,v) over the depth of the block.
+template <class T, int kRows, int kVectors, bool kPackedA>
+HWY_INLINE void sum_products(const GemmBlock<T>& block, const T* HWY_RESTRICT a, const T* HWY_RESTRICT b,
+                             Vector<T> (&sum)[kRows][kVectors]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::Zero(Tag<T>());
+
+  std::int64_t p = block.depth;
+  if constexpr (kPackedA) {  // a(i,p) = a[p·kTileRows + i]: constant distances; two steps a turn halve the bookkeeping
+    const std::int64_t b_step = block.b_step;
+    for (; p >= 2; p -= 2) {
+      add_outer_product<T>(b, sum, [a](int i) HWY_ATTR { return a[i]; });
+      add_outer_product<T>(b + b_step, sum, [a](int i) HWY_ATTR { return a[kTileRows + i]; });
+      a += 2 * kTileRows;
+      b += 2 * b_step;
+    }
+    if (p > 0) add_outer_product<T>(b, sum, [a](int i) HWY_ATTR { return a[i]; });
+  } else {
+    // Every third row has a pointer of its own; the next two are reached as base + stride and base + 2·stride, which
+    // the processor's addressing modes give for nothing.
+    constexpr int kGroups = (kRows + 2) / 3;
+    const std::int64_t a_row = block.a_row;
+    const T* group[kGroups];
+    for (int g = 0; g < kGroups; ++g) group[g] = a + 3 * g * a_row;
+    for (; p > 0; --p) {
+      add_outer_product<T>(b, sum, [&](int i) HWY_ATTR { return group[i / 3][(i % 3) * a_row]; });
+      b += block.b_step;
+#pragma GCC unroll 8
+      for (int g = 0; g < kGroups; ++g) group[g] += block.a_step;
+    }
+  }
+}
+
+/// One tile of C with kRows rows and `columns` ≤ kVectors·lanes columns.
+template <class T, int kRows, int kVectors, bool kPackedA>
 void micro_kernel(const GemmBlock<T>& block, const T* HWY_RESTRICT a, const T* HWY_RESTRICT b, T* c, const T* bias,
                   std::int64_t columns) {
   const Tag<T> d;
   const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  // Every third row gets a pointer of its own; the two rows after it are reached as base + stride and base + 2·stride.
-  constexpr int kGroups = (kRows + 2) / 3;
-  const T* group[kGroups];
-  for (int g = 0; g < kGroups; ++g) group[g] = a + 3 * g * block.a_row;
-  const std::int64_t a_row = block.a_row, a_step = block.a_step, b_step = block.b_step;
+  for (int i = 0; i < kRows; ++i)  // C arrives while the sum is formed
+    for (int v = 0; v < kVectors; ++v) hwy::Prefetch(c + i * block.ldc + v * lanes);
 
   Vector<T> sum[kRows][kVectors];
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i)
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::Zero(d);
-
-  for (std::int64_t p = block.depth; p > 0; --p) {
-    Vector<T> row[kVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) row[v] = hn::LoadU(d, b + v * lanes);
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-      const Vector<T> x = hn::Set(d, group[i / 3][(i % 3) * a_row]);
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) sum[i][v] = hn::MulAdd(x, row[v], sum[i][v]);
-    }
-    b += b_step;
-#pragma GCC unroll 8
-    for (int g = 0; g < kGroups; ++g) group[g] += a_step;
-  }
+  sum_products<T, kRows, kVectors, kPackedA>(block, a, b, sum);
 
   // Partly filled vectors go through a buffer, so that nothing beyond a row of C is touched.
   const bool whole = columns == kVectors * lanes;
@@ -113,18 +143,18 @@ template <class T>
 using MicroKernel = void (*)(const GemmBlock<T>&, const T*, const T*, T*, const T*, std::int64_t);
 
 /// micro_kernel for 1 … kTileRows rows.
-template <class T, int kVectors, int... kRowsMinusOne>
+template <class T, int kVectors, bool kPackedA, int... kRowsMinusOne>
 constexpr std::array<MicroKernel<T>, sizeof...(kRowsMinusOne)> micro_kernels(
     std::integer_sequence<int, kRowsMinusOne...>) {
-  return {&micro_kernel<T, kRowsMinusOne + 1, kVectors>...};
+  return {&micro_kernel<T, kRowsMinusOne + 1, kVectors, kPackedA>...};
 }
 
 /// All tiles of a block. A panel of B (depth × panel width) stays in the first cache while the row panels of A pass by.
-template <class T>
-void multiply(const GemmBlock<T>& block) {
+template <class T, bool kPackedA>
+void multiply_tiles(const GemmBlock<T>& block) {
   using Rows = std::make_integer_sequence<int, kTileRows>;
-  static constexpr auto kNarrow = micro_kernels<T, 1>(Rows());
-  static constexpr auto kWide = micro_kernels<T, kTileVectors>(Rows());
+  static constexpr auto kNarrow = micro_kernels<T, 1, kPackedA>(Rows());
+  static constexpr auto kWide = micro_kernels<T, kTileVectors, kPackedA>(Rows());
   const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(Tag<T>()));
   const std::int64_t width = kTileVectors * lanes;
   for (std::int64_t j = 0; j < block.columns; j += width) {
@@ -138,6 +168,14 @@ void multiply(const GemmBlock<T>& block) {
                                                   block.c + i * block.ldc + j, bias, columns);
     }
   }
+}
+
+template <class T>
+void multiply(const GemmBlock<T>& block) {
+  if (block.a_row == 1 && block.a_step == kTileRows)
+    multiply_tiles<T, true>(block);
+  else
+    multiply_tiles<T, false>(block);
 }
 
 template <class T>

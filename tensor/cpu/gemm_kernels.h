@@ -33,18 +33,15 @@ struct GemmKernels {
 template <class T>
 GemmKernels<T> gemm_kernels();  // float, double
 
-/// Copying a part of an operand, stored as S, into an array of T in the order in which the block kernel reads it.
+/// Copying a part of an operand, stored as S, into panels of T: column j of step p goes to
+/// target[(j / panel_width)·panel_width·depth + p·panel_width + j % panel_width]; the last panel is filled up with
+/// zeros. For A, "column" means row of op(A).
 template <class T, class S>
 struct PackKernels {
-  /// `count` rows of `depth` contiguous elements: target[i·target_row + p] = source[i·source_row + p].
-  void (*rows)(const S* source, std::int64_t source_row, std::int64_t count, std::int64_t depth, T* target,
-               std::int64_t target_row);
-  /// A panel of `width` ≤ `panel_width` columns: target[p·panel_width + j] = source[p·source_row + j], zeros beyond.
-  void (*panel)(const S* source, std::int64_t source_row, std::int64_t width, std::int64_t depth,
-                std::int64_t panel_width, T* target);
-  /// The same from transposed storage: target[p·panel_width + j] = source[j·source_row + p].
-  void (*panel_transposed)(const S* source, std::int64_t source_row, std::int64_t width, std::int64_t depth,
-                           std::int64_t panel_width, T* target);
+  using Pack = void (*)(const S* source, std::int64_t source_row, std::int64_t columns, std::int64_t depth,
+                        std::int64_t panel_width, T* target);
+  Pack panels;             // (p, j) is source[p·source_row + j]
+  Pack panels_transposed;  // (p, j) is source[j·source_row + p]
 };
 template <class T, class S>
 PackKernels<T, S> pack_kernels();  // T = S, or T float and S bf16 or f16

@@ -34,19 +34,15 @@ HWY_INLINE void copy_row(const S* HWY_RESTRICT source, std::int64_t count, T* HW
 }
 
 template <class T, class S>
-void pack_rows(const S* source, std::int64_t source_row, std::int64_t count, std::int64_t depth, T* target,
-               std::int64_t target_row) {
-  for (std::int64_t i = 0; i < count; ++i) copy_row(source + i * source_row, depth, target + i * target_row);
-}
-
-template <class T, class S>
-void pack_panel(const S* source, std::int64_t source_row, std::int64_t width, std::int64_t depth,
-                std::int64_t panel_width, T* target) {
-  for (std::int64_t p = 0; p < depth; ++p) {
-    copy_row(source + p * source_row, width, target);
-    std::fill(target + width, target + panel_width, T(0));
-    target += panel_width;
-  }
+void pack_panels(const S* source, std::int64_t source_row, std::int64_t columns, std::int64_t depth,
+                 std::int64_t panel_width, T* target) {
+  for (std::int64_t p = 0; p < depth; ++p)  // whole rows of the source, so that memory is read in sequence
+    for (std::int64_t j = 0; j < columns; j += panel_width) {
+      T* to = target + j * depth + p * panel_width;
+      const std::int64_t width = std::min(panel_width, columns - j);
+      copy_row(source + p * source_row + j, width, to);
+      std::fill(to + width, to + panel_width, T(0));
+    }
 }
 
 /// Stores the transpose of a 4×4 tile of floats (2×2 of doubles) whose rows are given: two rounds of interleaving.
@@ -88,8 +84,16 @@ void pack_panel_transposed(const S* source, std::int64_t source_row, std::int64_
 }
 
 template <class T, class S>
+void pack_panels_transposed(const S* source, std::int64_t source_row, std::int64_t columns, std::int64_t depth,
+                            std::int64_t panel_width, T* target) {
+  for (std::int64_t j = 0; j < columns; j += panel_width)
+    pack_panel_transposed(source + j * source_row, source_row, std::min(panel_width, columns - j), depth, panel_width,
+                          target + j * depth);
+}
+
+template <class T, class S>
 PackKernels<T, S> packers() {
-  return {&pack_rows<T, S>, &pack_panel<T, S>, &pack_panel_transposed<T, S>};
+  return {&pack_panels<T, S>, &pack_panels_transposed<T, S>};
 }
 PackKernels<double, double> packers_f64() { return packers<double, double>(); }
 PackKernels<float, float> packers_f32() { return packers<float, float>(); }
