@@ -5,8 +5,6 @@
 #include "train/run.h"
 
 #include <csignal>
-#include <unistd.h>
-
 namespace sq::cli {
 namespace {
 
@@ -91,9 +89,9 @@ void run(const Options& o, const CLI::App& command) {
   options.files.assign(o.data.begin(), o.data.end());
   options.start = o.resume ? RunStart::resume : o.force ? RunStart::force : RunStart::fresh;
   const RunConfig config = make_config(o, command, options.files);
-  Progress progress(config.training.steps, ::isatty(STDERR_FILENO) == 1, o.common.quiet);
-  options.on_step = [&](const StepReport& step) { progress.show(step); };
-  options.notice = [&](const std::string& text) { progress.note(text); };
+  Progress progress(progress_on_stderr(o.common.quiet));
+  options.on_step = [&](const StepReport& step) { progress.step(step); };
+  options.notice = [&](const std::string& text) { progress.notice(text); };
   options.stop = &stop_requested;
   TrainingRun training(config, std::move(options));
   say(o.common, "{} parameters, {} layers, vocabulary {}; {} steps of {} x {} tokens{}",
