@@ -1,0 +1,263 @@
+// ops/cpu/dense_attention_backward.cpp: gradients of dense attention with recomputed weights.
+//
+// For a tile of queries (Q, dY, L, δ with δ_i = Σ_c dy_ic y_ic) and a tile of keys (K, V):
+//     S  = K Qᵀ · scale·log2 e       scores, [key][query] as in the forward pass
+//     P  = 2^(S - L·log2 e)          the weights again
+//     dP = V dYᵀ · scale             (times the dropout factor, where there is one)
+//     dS = P ∘ (dP - scale·δ)
+//     dV += P dY     dK += dS Q     dQ += dSᵀ K        (P times the dropout factor in dV)
+// All five products read P and dS as they lie: [key][query] is a left factor by rows for dV and dK and by columns for
+// dQ. Qᵀ and dYᵀ are transposed once for all key tiles of a block.
+//
+// Several blocks of keys add to the same dQ and several blocks of queries to the same dK and dV. Without atomics and
+// with the same bits for any number of threads: the pairs (block of queries, block of keys) are walked in rounds; in a
+// round every block of queries and every block of keys occurs at most once, so all pairs of a round are independent,
+// and each sum grows in the order of the rounds.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/cpu/dense_attention_backward.cpp"
+#include "hwy/foreach_target.h"  // must come before highway.h
+#include "hwy/highway.h"
+
+#include "ops/cpu/dense_tile-inl.h"
+#include "ops/cpu/exp2-inl.h"
+#include "ops/cpu/tile-inl.h"
+#include "ops/cpu/vector-inl.h"
+#include "ops/cpu/versions.h"
+#include "ops/dense_attention.h"
+#include "tensor/cpu/threads.h"
+
+#include <numbers>
+#include <vector>
+
+HWY_BEFORE_NAMESPACE();
+namespace sq::kernel::HWY_NAMESPACE {
+namespace {
+
+constexpr std::int64_t kBlock = 2 * kTile;  // queries and keys of one task
+
+/// One task: a block of keys of one key/value head and a block of queries of the heads that share it.
+struct BlockPair {
+  std::int64_t b, kv_head, query, key;
+};
+
+/// The memory of one task.
+template <class T>
+struct BackwardTile {
+  T *queries, *upstream;         // Qᵀ, dYᵀ
+  T *scores, *slopes, *keep;     // S then P, dP then dS
+  T *q_rows, *dy_rows, *k_rows;  // padded copies, where the widths need them
+  T *dq, *dk, *dv;               // sums of this task
+  T *log_sums, *delta;
+
+  static std::int64_t size(const DenseAttentionProblem& p) {
+    const std::int64_t width = padded<T>(p.width), value_width = padded<T>(p.value_width);
+    return kTile * (p.width + p.value_width + 2 * kTile + (p.dropout.p > 0 ? kTile : 0) + 3 * width + value_width + 2) +
+           kBlock * (width + value_width);
+  }
+  BackwardTile(Scratch<T>& scratch, const DenseAttentionProblem& p)
+      : queries(scratch.take(p.width * kTile)),
+        upstream(scratch.take(p.value_width * kTile)),
+        scores(scratch.take(kTile * kTile)),
+        slopes(scratch.take(kTile * kTile)),
+        keep(scratch.take(p.dropout.p > 0 ? kTile * kTile : 0)),
+        q_rows(scratch.take(kTile * padded<T>(p.width))),
+        dy_rows(scratch.take(kTile * padded<T>(p.value_width))),
+        k_rows(scratch.take(kTile * padded<T>(p.width))),
+        dq(scratch.take(kTile * padded<T>(p.width))),
+        dk(scratch.take(kBlock * padded<T>(p.width))),
+        dv(scratch.take(kBlock * padded<T>(p.value_width))),
+        log_sums(scratch.take(kTile)),
+        delta(scratch.take(kTile)) {}
+};
+
+/// P = 2^(S - L) and dS = P ∘ (dP - δ) for the queries [r, r + lanes); zero where a pair is not alive.
+template <class T>
+HWY_INLINE void slopes_lanes(const BackwardTile<T>& t, const Band& band, bool dropout, std::int64_t r) {
+  const hn::ScalableTag<T> d;
+  const auto query = hn::Iota(d, static_cast<T>(r));
+  const bool masked = !band.uniform(r, r + lanes_of<T>());
+  const std::int64_t first = band.first_key(r), end = band.end_key(r + lanes_of<T>());
+  T *s = t.scores + r, *ds = t.slopes + r;
+  const auto log_sum = hn::Load(d, t.log_sums + r), delta = hn::Load(d, t.delta + r);
+  const auto clear = [&](std::int64_t from, std::int64_t to) HWY_ATTR {
+    for (std::int64_t c = from; c < to; ++c) {
+      hn::Store(hn::Zero(d), d, s + c * kTile);
+      hn::Store(hn::Zero(d), d, ds + c * kTile);
+    }
+  };
+  clear(0, first);
+  for (std::int64_t c = first; c < end; ++c) {
+    auto weight = exp2(d, hn::Sub(hn::Load(d, s + c * kTile), log_sum));
+    auto slope = hn::Load(d, ds + c * kTile);
+    if (masked) weight = hn::IfThenElseZero(alive(d, query, band, c), weight);
+    if (dropout) slope = hn::Mul(slope, hn::Load(d, t.keep + r + c * kTile));
+    slope = hn::Mul(weight, hn::Sub(slope, delta));
+    if (masked) slope = hn::IfThenElseZero(alive(d, query, band, c), slope);
+    if (dropout) weight = hn::Mul(weight, hn::Load(d, t.keep + r + c * kTile));
+    hn::Store(weight, d, s + c * kTile);
+    hn::Store(slope, d, ds + c * kTile);
+  }
+  clear(end, band.keys);
+}
+
+/// One tile of queries of head h with the tile of keys at `key`; `slot` is the tile's first row in the task's dk and
+/// dv.
+template <class T>
+void backward_tile(const DenseAttentionBackward::Arguments<T>& a, const BackwardTile<T>& t, const BlockPair& pair,
+                   std::int64_t h, std::int64_t query, std::int64_t queries, std::int64_t key, std::int64_t slot,
+                   const RightRows<T>& q, const RightRows<T>& dy) {
+  const DenseAttentionProblem& p = a.problem;
+  const Band band = band_of(p, pair.b, query, key);
+  const std::int64_t lanes = lanes_of<T>(), width = padded<T>(p.width), value_width = padded<T>(p.value_width);
+  const auto by_keys = [&](std::int64_t depth) {
+    return [&band, queries, depth, lanes](std::int64_t begin, std::int64_t end) {
+      return Extent{band.first_query(begin) / lanes * lanes, padded<T>(band.end_query(end, queries)), 0, depth};
+    };
+  };
+  const T* k = a.k.at(pair.b, pair.kv_head, key);
+  const T* v = a.v.at(pair.b, pair.kv_head, key);
+  product<Start::zero>(Product<T>{k, a.k.row, 1, t.queries, kTile, t.scores, kTile}, 0, band.keys, by_keys(p.width));
+  product<Start::zero>(Product<T>{v, a.v.row, 1, t.upstream, kTile, t.slopes, kTile}, 0, band.keys,
+                       by_keys(p.value_width));
+  const bool dropout = p.dropout.p > 0;
+  if (dropout) fill_keep_tile(p, pair.b, h, query, queries, key, band.keys, t.keep);
+  for (std::int64_t r = 0; r < queries; r += lanes) slopes_lanes(t, band, dropout, r);
+
+  const auto sum_queries = [&](std::int64_t columns) {
+    return [&band, queries, columns](std::int64_t begin, std::int64_t end) {
+      return Extent{0, columns, band.first_query(begin), band.end_query(end, queries)};
+    };
+  };
+  if (a.dv)
+    product<Start::keep>(Product<T>{t.scores, kTile, 1, dy.data, dy.stride, t.dv + slot * value_width, value_width}, 0,
+                         band.keys, sum_queries(value_width));
+  if (a.dk)
+    product<Start::keep>(Product<T>{t.slopes, kTile, 1, q.data, q.stride, t.dk + slot * width, width}, 0, band.keys,
+                         sum_queries(width));
+  if (a.dq) {
+    const RightRows<T> rows = right_rows(k, a.k.row, band.keys, p.width, t.k_rows);
+    product<Start::keep>(Product<T>{t.slopes, 1, kTile, rows.data, rows.stride, t.dq, width}, 0, queries,
+                         [&](std::int64_t begin, std::int64_t end) {
+                           return Extent{0, width, band.first_key(begin), band.end_key(end)};
+                         });
+  }
+}
+
+/// rows(r) ← rows(r) + sums[r], r < count.
+template <class T>
+void add_rows(const T* sums, std::int64_t stride, std::int64_t count, std::int64_t width, T* rows, std::int64_t row) {
+  for (std::int64_t r = 0; r < count; ++r) add_scaled(T(1), sums + r * stride, rows + r * row, width);
+}
+
+/// A tile of queries of head h with all keys of the task's block.
+template <class T>
+void backward_queries(const DenseAttentionBackward::Arguments<T>& a, const BackwardTile<T>& t, const T* delta,
+                      const BlockPair& pair, std::int64_t h, std::int64_t query) {
+  const DenseAttentionProblem& p = a.problem;
+  const std::int64_t queries = std::min(kTile, p.queries - query), width = padded<T>(p.width);
+  const KeyRange seen = keys_seen(p, pair.b, query, query + queries);
+  const std::int64_t key_end = std::min(pair.key + kBlock, seen.end);
+  if (key_end <= std::max(pair.key, seen.begin)) return;
+  const T* q = a.q.at(pair.b, h, query);
+  const T* dy = a.dy.at(pair.b, h, query);
+  transpose_tile(q, a.q.row, queries, p.width, static_cast<T>(p.scale * std::numbers::log2e), t.queries);
+  transpose_tile(dy, a.dy.row, queries, p.value_width, static_cast<T>(p.scale), t.upstream);
+  const std::int64_t first = (pair.b * p.heads + h) * p.queries + query;
+  for (std::int64_t r = 0; r < kTile; ++r) {
+    t.log_sums[r] = r < queries ? a.log_sums[first + r] * static_cast<T>(std::numbers::log2e) : T(0);
+    t.delta[r] = r < queries ? delta[first + r] * static_cast<T>(p.scale) : T(0);
+  }
+  std::fill_n(t.dq, kTile * width, T(0));
+  const RightRows<T> q_rows = right_rows(q, a.q.row, queries, p.width, t.q_rows);
+  const RightRows<T> dy_rows = right_rows(dy, a.dy.row, queries, p.value_width, t.dy_rows);
+  for (std::int64_t key = pair.key; key < key_end; key += kTile)
+    if (key + kTile > seen.begin) backward_tile(a, t, pair, h, query, queries, key, key - pair.key, q_rows, dy_rows);
+  if (a.dq) add_rows(t.dq, width, queries, p.width, a.dq.at(pair.b, h, query), a.dq.row);
+}
+
+template <class T>
+void backward_pair(const DenseAttentionBackward::Arguments<T>& a, const T* delta, const BlockPair& pair) {
+  const DenseAttentionProblem& p = a.problem;
+  const std::int64_t group = p.heads / p.kv_heads, keys = std::min(kBlock, p.keys - pair.key);
+  const std::int64_t width = padded<T>(p.width), value_width = padded<T>(p.value_width);
+  Scratch<T> scratch(BackwardTile<T>::size(p));
+  const BackwardTile<T> t(scratch, p);
+  std::fill_n(t.dk, keys * width, T(0));
+  std::fill_n(t.dv, keys * value_width, T(0));
+  for (std::int64_t g = 0; g < group; ++g)
+    for (std::int64_t query = pair.query; query < std::min(pair.query + kBlock, p.queries); query += kTile)
+      backward_queries(a, t, delta, pair, pair.kv_head * group + g, query);
+  if (a.dk) add_rows(t.dk, width, keys, p.width, a.dk.at(pair.b, pair.kv_head, pair.key), a.dk.row);
+  if (a.dv) add_rows(t.dv, value_width, keys, p.value_width, a.dv.at(pair.b, pair.kv_head, pair.key), a.dv.row);
+}
+
+/// δ_i = Σ_c dy_ic y_ic for all rows [B,H,Tq].
+template <class T>
+void fill_delta(const DenseAttentionBackward::Arguments<T>& a, T* delta) {
+  const DenseAttentionProblem& p = a.problem;
+  cpu::parallel_for(p.batch * p.heads * p.queries, 4 * kTile, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const std::int64_t i = row % p.queries, h = row / p.queries % p.heads, b = row / p.queries / p.heads;
+      delta[row] = dot(a.y.at(b, h, i), a.dy.at(b, h, i), p.value_width);
+    }
+  });
+}
+
+/// The live pairs of a round: with n the larger number of blocks, block i of the fewer kind meets block (i + round) mod
+/// n of the other.
+inline std::vector<BlockPair> pairs_of_round(const DenseAttentionProblem& p, std::int64_t round) {
+  const std::int64_t query_blocks = cpu::block_count(p.queries, kBlock), key_blocks = cpu::block_count(p.keys, kBlock);
+  std::vector<BlockPair> pairs;
+  for (std::int64_t b = 0; b < p.batch; ++b)
+    for (std::int64_t i = 0; i < std::min(query_blocks, key_blocks); ++i) {
+      const bool fewer_keys = key_blocks <= query_blocks;
+      const std::int64_t query = kBlock * (fewer_keys ? (i + round) % query_blocks : i);
+      const std::int64_t key = kBlock * (fewer_keys ? i : (i + round) % key_blocks);
+      const KeyRange seen = keys_seen(p, b, query, std::min(query + kBlock, p.queries));
+      if (std::max(seen.begin, key) >= std::min(seen.end, key + kBlock)) continue;
+      for (std::int64_t kv_head = 0; kv_head < p.kv_heads; ++kv_head) pairs.push_back({b, kv_head, query, key});
+    }
+  return pairs;
+}
+
+template <class T>
+void backward(const DenseAttentionBackward::Arguments<T>& a) {
+  const DenseAttentionProblem& p = a.problem;
+  if (p.queries == 0 || p.keys == 0) return;
+  Scratch<T> scratch(p.batch * p.heads * p.queries);
+  T* delta = scratch.take(p.batch * p.heads * p.queries);
+  fill_delta(a, delta);
+  const std::int64_t rounds = std::max(cpu::block_count(p.queries, kBlock), cpu::block_count(p.keys, kBlock));
+  const std::int64_t cost =
+      p.heads / p.kv_heads * std::min(p.queries, kBlock) * std::min(p.keys, kBlock) * (p.width + p.value_width) * 5 / 2;
+  for (std::int64_t round = 0; round < rounds; ++round) {
+    const std::vector<BlockPair> pairs = pairs_of_round(p, round);
+    cpu::parallel_for(static_cast<std::int64_t>(pairs.size()), tasks_per_block(cost),
+                      [&](std::int64_t begin, std::int64_t end) {
+                        for (std::int64_t i = begin; i < end; ++i)
+                          backward_pair(a, delta, pairs[static_cast<std::size_t>(i)]);
+                      });
+  }
+}
+
+}  // namespace
+
+Versions<DenseAttentionBackward> dense_attention_backward_versions() { return {backward<float>, backward<double>}; }
+
+}  // namespace sq::kernel::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace sq::kernel {
+
+HWY_EXPORT(dense_attention_backward_versions);
+
+template <class T>
+void DenseAttentionBackward::cpu(const Arguments<T>& a) {
+  HWY_DYNAMIC_DISPATCH(dense_attention_backward_versions)()(a);
+}
+template void DenseAttentionBackward::cpu(const Arguments<float>&);
+template void DenseAttentionBackward::cpu(const Arguments<double>&);
+
+}  // namespace sq::kernel
+#endif

@@ -1,0 +1,241 @@
+// ops/cpu/tile-inl.h: matrix products of small tiles that lie in the caches, and the shape of what attention leaves
+// out.
+//
+// A tile pairs kTile queries with up to kTile keys. Scores are kept transposed, S[key][query]: queries lie along the
+// lanes of the vectors, so that sums and maxima over keys are plain vertical operations, and no product needs a
+// transposed operand except the queries themselves, which are transposed once and used for many keys.
+
+// clang-format off
+#if defined(SUBQUAD_TILE_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef SUBQUAD_TILE_INL_H
+#undef SUBQUAD_TILE_INL_H
+#else
+#define SUBQUAD_TILE_INL_H
+#endif
+// clang-format on
+
+#include "hwy/highway.h"
+
+#include "tensor/storage.h"
+
+#include <algorithm>
+#include <cstdint>
+
+HWY_BEFORE_NAMESPACE();
+namespace sq::kernel::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+constexpr std::int64_t kTile = 64;
+
+template <class T>
+constexpr std::int64_t lanes_of() {
+  return static_cast<std::int64_t>(hn::MaxLanes(hn::ScalableTag<T>()));
+}
+/// `width` rounded up to whole vectors.
+template <class T>
+constexpr std::int64_t padded(std::int64_t width) {
+  return (width + lanes_of<T>() - 1) / lanes_of<T>() * lanes_of<T>();
+}
+
+/// How many tasks of so many multiply-adds each make it worth waking a thread.
+constexpr std::int64_t tasks_per_block(std::int64_t multiply_adds) {
+  return std::max<std::int64_t>(1, (std::int64_t{1} << 18) / std::max<std::int64_t>(1, multiply_adds));
+}
+
+/// Memory for one task's tiles, handed out in pieces.
+template <class T>
+class Scratch {
+ public:
+  explicit Scratch(std::int64_t count) : storage_(Storage::allocate(static_cast<std::size_t>(count) * sizeof(T), {})) {
+    next_ = reinterpret_cast<T*>(storage_->data());
+  }
+  T* take(std::int64_t count) {
+    T* piece = next_;
+    next_ += count;
+    return piece;
+  }
+
+ private:
+  std::shared_ptr<Storage> storage_;
+  T* next_;
+};
+
+/// Which pairs of a tile are alive: key c and query r with r + lower < c <= r + upper, and c < keys.
+/// Causal order gives `upper`, a sliding window `lower`; without them the bounds are out of reach.
+struct Band {
+  static constexpr std::int64_t kFar = std::int64_t{1} << 20;  // beyond any tile, exact in f32
+  std::int64_t lower = -kFar, upper = kFar, keys = 0;
+
+  /// The queries that see any of the keys [key_begin, key_end) are [first_query, end_query), within [0, count).
+  std::int64_t first_query(std::int64_t key_begin) const { return std::max<std::int64_t>(0, key_begin - upper); }
+  std::int64_t end_query(std::int64_t key_end, std::int64_t count) const {
+    return std::min(count, key_end - 1 - lower);
+  }
+  /// The keys that any of the queries [query_begin, query_end) sees are [first_key, end_key).
+  std::int64_t first_key(std::int64_t query_begin) const {
+    return std::clamp<std::int64_t>(query_begin + lower + 1, 0, keys);
+  }
+  std::int64_t end_key(std::int64_t query_end) const { return std::clamp<std::int64_t>(query_end + upper, 0, keys); }
+  /// True when the queries [begin, end) all see the same keys.
+  bool uniform(std::int64_t begin, std::int64_t end) const { return begin + upper >= keys - 1 && end - 1 + lower < 0; }
+};
+
+/// What one block of rows of a product needs: columns in whole vectors, and the terms of the sums.
+struct Extent {
+  std::int64_t column_begin, column_end, k_begin, k_end;
+};
+
+/// C[rows × columns] = A · B with A(m,k) = a[m·a_row + k·a_k], B(k,n) = b[k·b_k + n], C(m,n) = c[m·c_row + n].
+/// Columns come in whole vectors.
+template <class T>
+struct Product {
+  const T* a;
+  std::int64_t a_row, a_k;
+  const T* b;
+  std::int64_t b_k;
+  T* c;
+  std::int64_t c_row;
+  const T* row_scale = nullptr;
+};
+
+/// What the sums start from: nothing, C, or C with row m multiplied by row_scale[m].
+enum class Start { zero, keep, scaled };
+
+/// A block of kRows × kVectors vectors of C stays in registers while k runs: kVectors loads of B and kRows broadcasts
+/// of A feed kRows·kVectors fused multiply-adds.
+template <Start kStart, int kRows, int kVectors, class T>
+HWY_NOINLINE void product_block(const Product<T>& p, std::int64_t row, std::int64_t column, std::int64_t k_begin,
+                                std::int64_t k_end) {
+  const hn::ScalableTag<T> d;
+  constexpr std::int64_t kLanes = lanes_of<T>();
+  T* c = p.c + row * p.c_row + column;
+  hn::Vec<hn::ScalableTag<T>> sum[kRows][kVectors];
+#pragma GCC unroll 8
+  for (int m = 0; m < kRows; ++m)
+#pragma GCC unroll 4
+    for (int n = 0; n < kVectors; ++n) {
+      if constexpr (kStart == Start::zero)
+        sum[m][n] = hn::Zero(d);
+      else
+        sum[m][n] = hn::LoadU(d, c + m * p.c_row + n * kLanes);
+      if constexpr (kStart == Start::scaled) sum[m][n] = hn::Mul(sum[m][n], hn::Set(d, p.row_scale[row + m]));
+    }
+  const T* a = p.a + row * p.a_row + k_begin * p.a_k;
+  const T* b = p.b + column + k_begin * p.b_k;
+  const std::int64_t a_row = p.a_row, a_k = p.a_k, b_k = p.b_k;
+  // Every third row of A gets a pointer; the two after it are reached as base + stride and base + 2·stride.
+  const T* group[(kRows + 2) / 3];
+  for (int g = 0; g < (kRows + 2) / 3; ++g) group[g] = a + 3 * g * a_row;
+  for (std::int64_t k = k_end - k_begin; k > 0; --k) {
+    hn::Vec<hn::ScalableTag<T>> right[kVectors];
+#pragma GCC unroll 4
+    for (int n = 0; n < kVectors; ++n) right[n] = hn::LoadU(d, b + n * kLanes);
+#pragma GCC unroll 8
+    for (int m = 0; m < kRows; ++m) {
+      const auto left = hn::Set(d, group[m / 3][(m % 3) * a_row]);
+#pragma GCC unroll 4
+      for (int n = 0; n < kVectors; ++n) sum[m][n] = hn::MulAdd(left, right[n], sum[m][n]);
+    }
+    b += b_k;
+    for (int g = 0; g < (kRows + 2) / 3; ++g) group[g] += a_k;
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < kRows; ++m)
+#pragma GCC unroll 4
+    for (int n = 0; n < kVectors; ++n) hn::StoreU(sum[m][n], d, c + m * p.c_row + n * kLanes);
+}
+
+// With 32 registers a block is 6 × 4 vectors, with 16 it is 6 × 2.
+constexpr int kBlockRows = 6;
+constexpr int kBlockVectors = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4 ? 2 : 4;
+
+template <Start kStart, int kRows, class T>
+HWY_INLINE void product_rows(const Product<T>& p, std::int64_t row, const Extent& e) {
+  constexpr std::int64_t kLanes = lanes_of<T>();
+  std::int64_t column = e.column_begin;
+  if constexpr (kBlockVectors == 4)
+    for (; column + 4 * kLanes <= e.column_end; column += 4 * kLanes)
+      product_block<kStart, kRows, 4>(p, row, column, e.k_begin, e.k_end);
+  for (; column + 2 * kLanes <= e.column_end; column += 2 * kLanes)
+    product_block<kStart, kRows, 2>(p, row, column, e.k_begin, e.k_end);
+  if (column < e.column_end) product_block<kStart, kRows, 1>(p, row, column, e.k_begin, e.k_end);
+}
+
+/// The whole product. `extent(begin, end)` tells what the rows [begin, end) need; the rest of C is left alone.
+template <Start kStart, class T, class ExtentOf>
+HWY_INLINE void product(const Product<T>& p, std::int64_t row_begin, std::int64_t row_end, ExtentOf extent) {
+  std::int64_t row = row_begin;
+  for (; row + 6 <= row_end; row += 6) product_rows<kStart, 6>(p, row, extent(row, row + 6));
+  if (row + 4 <= row_end) {
+    product_rows<kStart, 4>(p, row, extent(row, row + 4));
+    row += 4;
+  }
+  if (row + 2 <= row_end) {
+    product_rows<kStart, 2>(p, row, extent(row, row + 2));
+    row += 2;
+  }
+  if (row < row_end) product_rows<kStart, 1>(p, row, extent(row, row + 1));
+}
+
+/// out[c][r] = factor · rows(r)_c for r < count, 0 for count <= r < kTile; c < width.
+template <class T>
+HWY_INLINE void transpose_tile(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t width, T factor,
+                               T* HWY_RESTRICT out) {
+  const hn::CappedTag<T, 16 / sizeof(T)> d;
+  constexpr auto kBlock = static_cast<std::int64_t>(16 / sizeof(T));
+  const auto scale = hn::Set(d, factor);
+  std::int64_t r = 0;
+  for (; r + kBlock <= count; r += kBlock) {
+    const T* in = rows + r * stride;
+    std::int64_t c = 0;
+    for (; c + kBlock <= width; c += kBlock) {
+      const auto v0 = hn::Mul(scale, hn::LoadU(d, in + c)), v1 = hn::Mul(scale, hn::LoadU(d, in + stride + c));
+      if constexpr (sizeof(T) == 8) {
+        hn::StoreU(hn::InterleaveLower(d, v0, v1), d, out + c * kTile + r);
+        hn::StoreU(hn::InterleaveUpper(d, v0, v1), d, out + (c + 1) * kTile + r);
+      } else {
+        const auto v2 = hn::Mul(scale, hn::LoadU(d, in + 2 * stride + c)),
+                   v3 = hn::Mul(scale, hn::LoadU(d, in + 3 * stride + c));
+        // Interleaving 0 with 2 and 1 with 3, and the results again, is a transposition.
+        const auto a = hn::InterleaveLower(d, v0, v2), b = hn::InterleaveUpper(d, v0, v2);
+        const auto e = hn::InterleaveLower(d, v1, v3), f = hn::InterleaveUpper(d, v1, v3);
+        hn::StoreU(hn::InterleaveLower(d, a, e), d, out + c * kTile + r);
+        hn::StoreU(hn::InterleaveUpper(d, a, e), d, out + (c + 1) * kTile + r);
+        hn::StoreU(hn::InterleaveLower(d, b, f), d, out + (c + 2) * kTile + r);
+        hn::StoreU(hn::InterleaveUpper(d, b, f), d, out + (c + 3) * kTile + r);
+      }
+    }
+    for (; c < width; ++c)
+      for (std::int64_t i = 0; i < kBlock; ++i) out[c * kTile + r + i] = factor * in[i * stride + c];
+  }
+  if (r == kTile) return;
+  for (std::int64_t c = 0; c < width; ++c) {
+    for (std::int64_t i = r; i < count; ++i) out[c * kTile + i] = factor * rows[i * stride + c];
+    for (std::int64_t i = count; i < kTile; ++i) out[c * kTile + i] = 0;
+  }
+}
+
+/// Rows for the right-hand side of a product: where their width fills whole vectors they are used in place, else they
+/// are copied into `buffer` and padded with zeros.
+template <class T>
+struct RightRows {
+  const T* data;
+  std::int64_t stride;
+};
+template <class T>
+HWY_INLINE RightRows<T> right_rows(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t width,
+                                   T* buffer) {
+  const std::int64_t whole = padded<T>(width);
+  if (whole == width) return {rows, stride};
+  for (std::int64_t r = 0; r < count; ++r) {
+    std::copy_n(rows + r * stride, width, buffer + r * whole);
+    std::fill(buffer + r * whole + width, buffer + (r + 1) * whole, T(0));
+  }
+  return {buffer, whole};
+}
+
+}  // namespace sq::kernel::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // SUBQUAD_TILE_INL_H

@@ -1,0 +1,109 @@
+#include "ops/dense_attention.h"
+
+#include "autograd/node.h"
+#include "ops/cast.h"
+#include "ops/dispatch.h"
+#include "tensor/random.h"
+
+namespace sq {
+namespace {
+
+constexpr std::string_view kName = "dense_attention";
+
+/// The lengths as packed i64, checked; undefined stays undefined.
+Tensor checked_lengths(const Tensor& lengths, std::int64_t batch, std::int64_t keys) {
+  if (!lengths.defined()) return {};
+  require(lengths.rank() == 1 && lengths.size(0) == batch &&
+              (lengths.dtype() == DType::i64 || lengths.dtype() == DType::i32),
+          kName, "lengths {} must be i64 or i32 [{}], one for each batch row", lengths, batch);
+  Tensor result = packed_copy(lengths, DType::i64);
+  const auto* values = result.data<std::int64_t>();
+  for (std::int64_t b = 0; b < batch; ++b)
+    require(values[b] >= 0 && values[b] <= keys, kName, "length {} of batch row {} is outside 0 … {}", values[b], b,
+            keys);
+  return result;
+}
+
+kernel::DenseAttentionProblem problem_of(const Tensor& q, const Tensor& k, const Tensor& v,
+                                         const DenseAttentionOptions& options) {
+  return {.batch = q.size(0),
+          .heads = q.size(1),
+          .kv_heads = k.size(1),
+          .queries = q.size(2),
+          .keys = k.size(2),
+          .width = q.size(3),
+          .value_width = v.size(3),
+          .scale = attention_scale(kName, options.scale, q.size(3)),
+          .causal = options.causal,
+          .window = options.window,
+          .lengths = nullptr,
+          .dropout = {.p = options.dropout}};
+}
+
+const std::int64_t* values_or_null(const Tensor& lengths) {
+  return lengths.defined() ? lengths.data<std::int64_t>() : nullptr;
+}
+
+/// A gradient for `input`, zero-filled, or undefined when not wanted.
+Tensor zero_gradient(bool wanted, const Tensor& input) {
+  if (!wanted) return {};
+  Tensor gradient = empty_heads(input.size(0), input.size(1), input.size(2), input.size(3), input.options());
+  fill_(gradient, 0);
+  return gradient;
+}
+
+}  // namespace
+
+Tensor dense_attention(const Tensor& q, const Tensor& k, const Tensor& v, const DenseAttentionOptions& options) {
+  require_same_kind(kName, {q, k, v});
+  require_attention_shapes(kName, q, k, v);
+  require_dropout(kName, options.dropout);
+  require(options.window >= 0, kName, "window {} is negative", options.window);
+  if (computes_in_f32(q))
+    return cast(dense_attention(cast(q, DType::f32), cast(k, DType::f32), cast(v, DType::f32), options), q.dtype());
+
+  kernel::DenseAttentionProblem problem = problem_of(q, k, v, options);
+  const Tensor lengths = checked_lengths(options.lengths, problem.batch, problem.keys);
+  if (options.dropout > 0) {
+    problem.dropout.seed = default_generator().seed;
+    problem.dropout.stream = default_generator().take_stream();
+  }
+  const Tensor queries = unit_rows(q), keys = unit_rows(k), values = unit_rows(v);
+  Tensor y = empty_heads(problem.batch, problem.heads, problem.queries, problem.value_width, q.options());
+  Tensor log_sums = Tensor::empty({problem.batch, problem.heads, problem.queries}, q.options());
+  problem.lengths = values_or_null(lengths);
+  visit_float(q.dtype(), kName, [&]<class T>() {
+    using Kernel = kernel::DenseAttentionForward;
+    launch<Kernel>(q.device(), Kernel::Arguments<T>{.problem = problem,
+                                                    .q = head_rows<T>(queries),
+                                                    .k = head_rows<T>(keys),
+                                                    .v = head_rows<T>(values),
+                                                    .y = head_rows<T>(y),
+                                                    .log_sums = log_sums.data<T>()});
+  });
+  return record(kName, {q, k, v}, y, {queries, keys, values, y, log_sums},
+                [problem, lengths](const Saved& saved, const Tensor& dy) -> Gradients {
+                  kernel::DenseAttentionProblem backward_problem = problem;
+                  backward_problem.lengths = values_or_null(lengths);
+                  const Tensor upstream = unit_rows(dy);
+                  Tensor dq = zero_gradient(saved.wants(0), saved[0]);
+                  Tensor dk = zero_gradient(saved.wants(1), saved[1]);
+                  Tensor dv = zero_gradient(saved.wants(2), saved[2]);
+                  visit_float(dy.dtype(), kName, [&]<class T>() {
+                    using Kernel = kernel::DenseAttentionBackward;
+                    launch<Kernel>(dy.device(), Kernel::Arguments<T>{.problem = backward_problem,
+                                                                     .q = head_rows<T>(saved[0]),
+                                                                     .k = head_rows<T>(saved[1]),
+                                                                     .v = head_rows<T>(saved[2]),
+                                                                     .y = head_rows<T>(saved[3]),
+                                                                     .dy = head_rows<T>(upstream),
+                                                                     .log_sums = saved[4].data<T>(),
+                                                                     .dq = head_rows<T>(dq),
+                                                                     .dk = head_rows<T>(dk),
+                                                                     .dv = head_rows<T>(dv)});
+                  });
+                  return {dq, dk, dv};
+                });
+}
+
+}  // namespace sq
