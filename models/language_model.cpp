@@ -56,7 +56,7 @@ LanguageModel::LanguageModel(const ModelConfig& config, TensorOptions options, G
   token_embedding_ = std::make_unique<Embedding>(config_.vocab_size, config_.hidden_size, init);
   add_module("token_emb", *token_embedding_);
   if (config_.positions.type == PositionKind::learned) {
-    position_embedding_ = std::make_unique<Embedding>(config_.max_seq_len, config_.hidden_size, init);
+    position_embedding_ = std::make_unique<Embedding>(max_tokens(), config_.hidden_size, init);
     add_module("pos_emb", *position_embedding_);
   }
   for (std::int64_t index = 0; index < config_.num_layers; ++index) {
@@ -85,7 +85,7 @@ Tensor LanguageModel::embed(const Tensor& ids, std::span<const std::int64_t> fir
     for (std::int64_t t = 0; t < ids.size(1); ++t) {
       // Padding may lie past the table; its row does not matter.
       const std::int64_t position = t + (first_positions.empty() ? 0 : first_positions[static_cast<std::size_t>(b)]);
-      positions.push_back(std::min(position, config_.max_seq_len - 1));
+      positions.push_back(std::min(position, max_tokens() - 1));
     }
   return add(x, position_embedding_->forward(Tensor::from(positions, {rows, ids.size(1)})));
 }

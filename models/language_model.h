@@ -89,7 +89,7 @@ class LanguageModel : public Module {
   GlobalRows globals_;
   Tensor global_memory_;                           // [G,C], if a mixer wants global rows
   std::unique_ptr<Embedding> token_embedding_;     // [V,C]
-  std::unique_ptr<Embedding> position_embedding_;  // [max_seq_len,C], with learned positions
+  std::unique_ptr<Embedding> position_embedding_;  // [max_tokens(),C], with learned positions
   std::vector<std::unique_ptr<Layer>> layers_;
   std::unique_ptr<Norm> final_norm_;
   std::unique_ptr<Linear> head_;  // none when tied: the token embedding serves

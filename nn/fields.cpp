@@ -8,15 +8,16 @@
 namespace sq {
 namespace {
 
-/// The value as JSON, cut when long, for error texts.
-std::string show(const Json& json) {
-  std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
-  if (text.size() > 60) {
-    text.resize(57);
-    text += "...";
-  }
-  return text;
+/// A text of at most `length` bytes; bytes that are left out become "...".
+std::string cut(std::string text, std::size_t length) {
+  if (text.size() <= length) return text;
+  std::size_t end = length - 3;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // not inside a character
+  return text.substr(0, end) + "...";
 }
+
+/// The value as JSON, for error texts.
+std::string show(const Json& json) { return cut(json.dump(-1, ' ', false, Json::error_handler_t::replace), 60); }
 
 [[noreturn]] void refuse(std::string_view path, const Json& json, std::string_view allowed,
                          std::string_view hint = "") {
@@ -166,7 +167,7 @@ struct AllowedText {
   std::string operator()(const IntListRef& f) const { return allowed_text(f.allowed); }
   std::string operator()(const ChoiceRef& f) const { return allowed_text(f.names); }
   std::string operator()(const GroupRef&) const { return "an object"; }
-  std::string operator()(const CustomRef&) const { return "see its own help"; }
+  std::string operator()(const CustomRef& f) const { return std::string(f.allowed); }
 };
 
 std::vector<std::string_view> field_names(const GroupRef& group) {
@@ -227,16 +228,17 @@ std::vector<FieldHelp> describe_fields(const GroupRef& group) {
 }
 
 std::string help_table(std::span<const FieldHelp> rows) {
+  constexpr std::size_t kLongDefault = 20;
   std::size_t key = 3, value = 7, allowed = 7;
   for (const FieldHelp& row : rows) {
     key = std::max(key, row.key.size());
-    value = std::max(value, row.default_value.size());
+    value = std::max(value, cut(row.default_value, kLongDefault).size());
     allowed = std::max(allowed, row.allowed.size());
   }
   std::string text = fmt::format("{:{}}  {:{}}  {:{}}  meaning\n", "key", key, "default", value, "allowed", allowed);
   for (const FieldHelp& row : rows)
-    text += fmt::format("{:{}}  {:{}}  {:{}}  {}\n", row.key, key, row.default_value, value, row.allowed, allowed,
-                        row.help);
+    text += fmt::format("{:{}}  {:{}}  {:{}}  {}\n", row.key, key, cut(row.default_value, kLongDefault), value,
+                        row.allowed, allowed, row.help);
   return text;
 }
 

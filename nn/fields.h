@@ -14,9 +14,10 @@
 //
 // Member types: bool, std::int64_t, double, std::string, std::vector<std::int64_t>, an enum class with a function
 // `constexpr std::array<std::string_view, N> choices(E)` beside it (names in the order of the values 0 … N-1), another
-// described struct, or a class with `static T from_json(const Json&, std::string_view path)` and
-// `Json to_json() const`. Reading is strict: an unknown key, a wrong type or a value out of range is a UsageError that
-// names the dotted key, the value and what is allowed. A text where a struct with a field "type" is expected stands for
+// described struct, or a class with `static T from_json(const Json&, std::string_view path)`, `Json to_json() const`
+// and a text `kAllowed` for the help. Reading is strict: an unknown key, a wrong type or a value out of range is a
+// UsageError that names the dotted key, the value and what is allowed. A text where a struct with a field "type" is
+// expected stands for
 // {"type": text}.
 #pragma once
 
@@ -88,7 +89,7 @@ struct FieldHelp {
   std::string help;
 };
 
-/// Columns key, default, allowed, help.
+/// Columns key, default (cut when long), allowed, help.
 std::string help_table(std::span<const FieldHelp> rows);
 
 // A field of one object with its type erased, so that all JSON handling is ordinary code in fields.cpp.
@@ -114,6 +115,7 @@ struct IntListRef {
 };
 struct CustomRef {
   void* value;
+  std::string_view allowed;
   void (*read)(void*, const Json&, std::string_view path);
   void (*write)(const void*, Json&);
 };
@@ -173,7 +175,7 @@ auto bind_value(T& value, const typename RuleOf<T>::type& rule) {
                      [](void* p, std::size_t i) { *static_cast<T*>(p) = static_cast<T>(i); }};
   } else if constexpr (HasCustomJson<T>) {
     return CustomRef{
-        &value,
+        &value, T::kAllowed,
         [](void* p, const Json& json, std::string_view path) { *static_cast<T*>(p) = T::from_json(json, path); },
         [](const void* p, Json& json) { json = static_cast<const T*>(p)->to_json(); }};
   } else {

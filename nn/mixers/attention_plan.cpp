@@ -1,6 +1,6 @@
 #include "nn/mixers/attention_plan.h"
 
-#include "tensor/error.h"
+#include "nn/fields.h"
 
 namespace sq {
 
@@ -18,21 +18,20 @@ NamedShapes AttentionPlan::parameters(std::string_view prefix, bool bias) const 
 }
 
 void check_head_groups(std::int64_t num_heads, std::int64_t num_kv_heads, std::string_view path) {
-  require_input(num_heads % num_kv_heads == 0, "config",
-                "{}.num_heads is {} but must be a multiple of num_kv_heads, which is {}", path, num_heads,
-                num_kv_heads);
+  require_input(num_heads % num_kv_heads == 0, "config", "{} is {} but must be a multiple of num_kv_heads, which is {}",
+                join_path(path, "num_heads"), num_heads, num_kv_heads);
 }
 
 void check_head_size(std::int64_t hidden_size, std::int64_t num_heads, std::string_view path) {
-  require_input(hidden_size % num_heads == 0, "config",
-                "hidden_size is {} but must be a multiple of {}.num_heads, which is {}", hidden_size, path, num_heads);
+  require_input(hidden_size % num_heads == 0, "config", "hidden_size is {} but must be a multiple of {}, which is {}",
+                hidden_size, join_path(path, "num_heads"), num_heads);
 }
 
 void check_rotary(std::int64_t head_dim, bool rope, std::string_view path) {
-  require_input(!rope || head_dim % 2 == 0, "config",
-                "{}: the heads have {} features but rotary positions need an even number; change hidden_size, the "
-                "heads, or positions",
-                path, head_dim);
+  require_input(
+      !rope || head_dim % 2 == 0, "config",
+      "{}: {} features a head, but rotary positions need an even number; change hidden_size, num_heads or positions",
+      path.empty() ? "num_heads" : path, head_dim);
 }
 
 }  // namespace sq

@@ -50,15 +50,16 @@ void HaloSConfig::adapt_defaults(const Json& given) {
 void HaloSConfig::validate(std::string_view path) const {
   check_head_groups(num_heads, num_kv_heads, path);
   const bool faithful = graph == HaloGraph::faithful;
-  require_input(!faithful || num_globals >= 1, "config",
-                "{}.num_globals is 0 but must be an integer >= 1 in the faithful graph", path);
-  require_input(
-      faithful || duplicates == HaloDuplicates::counted, "config",
-      "{}.duplicates is \"once\" but the causal graph has no duplicates; leave it out or set graph to faithful", path);
+  require_input(!faithful || num_globals >= 1, "config", "{} is 0 but must be an integer >= 1 in the faithful graph",
+                join_path(path, "num_globals"));
+  require_input(faithful || duplicates == HaloDuplicates::counted, "config",
+                "{} is \"once\" but the causal graph has no duplicates; leave it out or set graph to faithful",
+                join_path(path, "duplicates"));
   if (globals == HaloGlobals::summary) {
-    require_input(!faithful, "config", "{}.globals is \"summary\" but must be static in the faithful graph", path);
-    require_input(num_globals >= 1, "config", "{}.num_globals is 0 but must be an integer >= 1 when globals is summary",
-                  path);
+    require_input(!faithful, "config", "{} is \"summary\" but must be static in the faithful graph",
+                  join_path(path, "globals"));
+    require_input(num_globals >= 1, "config", "{} is 0 but must be an integer >= 1 when globals is summary",
+                  join_path(path, "num_globals"));
   }
 }
 
@@ -66,8 +67,8 @@ void HaloSConfig::check(const MixerContext& context, std::string_view path) cons
   check_head_size(context.hidden_size, num_heads, path);
   check_rotary(context.hidden_size / num_heads, context.rope, path);
   require_input(context.max_seq_len > num_globals, "config",
-                "max_seq_len is {} but must be greater than {}.num_globals, which is {}: it counts globals and tokens",
-                context.max_seq_len, path, num_globals);
+                "max_seq_len is {} but must be greater than {}, which is {}: it counts globals and tokens",
+                context.max_seq_len, join_path(path, "num_globals"), num_globals);
 }
 
 NamedShapes HaloSConfig::parameters(const MixerContext& context) const {

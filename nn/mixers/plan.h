@@ -33,7 +33,7 @@ struct MixerContext {
   double rope_base = 10000;
   bool bias = false;  // biases in the linear layers
   double dropout = 0;
-  GlobalRows globals;  // what the model carries, for this mixer or for another one of a hybrid
+  GlobalRows globals = {};  // what the model carries, for this mixer or for another one of a hybrid
 };
 
 /// Parameters in the order in which they are stored, names relative to the layer ("attn.q_proj.weight").

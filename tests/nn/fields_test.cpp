@@ -199,6 +199,14 @@ TEST_CASE("help has one row a field") {
   CHECK(help_table(rows).find("wheel.type    \"spoked\"  a text") != std::string::npos);
 }
 
+TEST_CASE("long values are cut between characters") {
+  std::string value = "x";
+  for (int i = 0; i < 40; ++i) value += "é";
+  const std::string error = error_of(R"({"seats":")" + value + R"("})");
+  CHECK(error.find("éé... but must be an integer") != std::string::npos);
+  CHECK(error.size() < 130);
+}
+
 TEST_CASE("misspellings are guessed only when near") {
   const std::array<std::string_view, 3> names{"local_window", "num_heads", "w"};
   CHECK(nearest("local_windw", names) == "local_window");

@@ -1,0 +1,119 @@
+#include "train/run.h"
+
+#include "models/model_folder.h"
+#include "tensor/file.h"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+
+namespace sq {
+namespace {
+
+constexpr std::string_view kRunFile = "run.json";
+
+/// May change between the parts of a run: they do not touch the parameters, or only say how far to go.
+constexpr std::array<std::string_view, 8> kFreeKeys{"about",
+                                                    "training.steps",
+                                                    "training.eval_every",
+                                                    "training.eval_batches",
+                                                    "training.save_every",
+                                                    "training.keep_checkpoints",
+                                                    "training.max_bad_steps",
+                                                    "training.progress_smoothing"};
+
+TrainerOptions trainer_options(const TrainingConfig& t) {
+  TrainerOptions options;
+  options.steps = t.steps;
+  options.accumulation = t.accumulation;
+  options.max_norm = t.grad_clip;
+  options.eval_every = t.eval_every;
+  options.eval_batch_size = t.batch_size;
+  options.save_every = t.save_every;
+  options.keep_checkpoints = t.keep_checkpoints;
+  options.max_bad_steps = t.max_bad_steps;
+  options.loss_smoothing = t.progress_smoothing;
+  options.optimizer = {.beta1 = t.beta1,
+                       .beta2 = t.beta2,
+                       .epsilon = t.epsilon,
+                       .weight_decay = t.weight_decay,
+                       .decay = t.faithful ? DecayRule::all : DecayRule::matrices};
+  options.schedule = t.make_schedule();
+  options.faithful = t.faithful;
+  return options;
+}
+
+std::shared_ptr<const Tokenizer> earlier_tokenizer(const RunOptions& options) {
+  const auto path = options.folder / kTokenizerFile;
+  if (options.start != RunStart::resume || !std::filesystem::exists(path)) return nullptr;
+  return load_tokenizer(path);
+}
+
+}  // namespace
+
+TrainingRun::TrainingRun(const RunConfig& config, RunOptions options) : config_(config), options_(std::move(options)) {
+  require_input(config_.training.dtype == TrainingDType::f32, "train",
+                "training.dtype {} is not supported yet; use f32",
+                choices(config_.training.dtype)[static_cast<std::size_t>(config_.training.dtype)]);
+  data_ = make_training_data(config_.training, options_.files, earlier_tokenizer(options_));
+  if (config_.model.vocab_size == 0) config_.model.vocab_size = data_.vocab_size;
+  require_input(config_.model.vocab_size == data_.vocab_size, "train",
+                "model.vocab_size is {} but the data has {} different tokens; set it to 0 to take that number",
+                config_.model.vocab_size, data_.vocab_size);
+  default_generator() = Generator(static_cast<std::uint64_t>(config_.training.seed));
+  model_ = std::make_unique<LanguageModel>(config_.model);
+
+  open_run_folder(options_.folder, options_.start);
+  TrainingJob job{.model = *model_,
+                  .loss = [this](const Tensor& ids, const Tensor& targets) { return model_->loss(ids, targets); },
+                  .data = std::move(data_.batches)};
+  job.validation = data_.validation;
+  job.folder = options_.folder;
+  job.config = config_to_json(config_);
+  job.free_config.assign(kFreeKeys.begin(), kFreeKeys.end());
+  job.stop = options_.stop;
+  job.on_step = options_.on_step;
+  job.on_save = [this] { save(); };
+  job.notice = options_.notice;
+  trainer_ = std::make_unique<Trainer>(std::move(job), trainer_options(config_.training));
+  if (options_.start == RunStart::resume) trainer_->resume();
+  Json files = Json::array();
+  for (const auto& file : options_.files) files.push_back(std::filesystem::absolute(file).string());
+  replace_file(options_.folder / kRunFile, Json{{"config", config_to_json(config_)}, {"files", files}}.dump(2) + "\n");
+}
+
+TrainingRun::~TrainingRun() = default;
+
+void TrainingRun::save() {
+  if (data_.tokenizer) save_tokenizer(*data_.tokenizer, options_.folder / kTokenizerFile);
+  save_model(options_.folder, *model_);
+}
+
+RunResult TrainingRun::run() {
+  RunResult result;
+  result.training = trainer_->run();
+  if (result.training.interrupted || !data_.whole_validation) return result;
+  const auto loss = [this](const Tensor& ids, const Tensor& targets) { return model_->loss(ids, targets); };
+  result.validation = evaluate(*model_, loss, *data_.whole_validation,
+                               {.batch_size = config_.training.batch_size, .stop = options_.stop});
+  result.protocol = {.window = config_.training.context,
+                     .stride = config_.training.context,
+                     .unit = data_.unit,
+                     .bytes = data_.validation_bytes};
+  return result;
+}
+
+std::pair<RunConfig, std::vector<std::filesystem::path>> read_run(const std::filesystem::path& folder) {
+  const std::filesystem::path path = folder / kRunFile;
+  require_input(std::filesystem::exists(path), "train", "'{}' holds no run; give --preset or --config to begin one",
+                folder.string());
+  const Json document = read_json_file(path.string());
+  require_input(
+      document.is_object() && document.contains("config") && document.contains("files") && document["files"].is_array(),
+      "train", "'{}' is damaged; give --preset or --config and --data", path.string());
+  std::vector<std::filesystem::path> files;
+  for (const Json& file : document["files"]) files.emplace_back(file.get<std::string>());
+  return {config_from_json<RunConfig>(document["config"], ""), files};
+}
+
+}  // namespace sq
