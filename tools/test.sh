@@ -1,11 +1,10 @@
-#!/ usr / bin / env bash
-#tools / test.sh : installs what is missing, builds, and runs every test.The last line is "N passed, N failed"; the exit
-#status is 0 only if nothing failed.--sanitize also builds and runs everything under AddressSanitizer and UBSan.
-source "$(dirname " $ { BASH_SOURCE[0] }")/setup.sh"
+#!/usr/bin/env bash
+# tools/test.sh: installs what is missing, builds, and runs every test. The last line is "N passed, N failed"; the exit
+# status is 0 only if nothing failed. --sanitize also builds and runs everything under AddressSanitizer and UBSan.
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 sanitize=false
-for argument in "$@";
-do
+for argument in "$@"; do
   case $argument in
     --sanitize) sanitize=true ;;
     *)
@@ -22,12 +21,12 @@ export OMP_WAIT_POLICY=passive
 
 passed=0
 failed=0
-#run_tests FOLDER : adds the test cases that ran in FOLDER's tests to the two counters.
+# run_tests FOLDER: adds the test cases that ran in FOLDER's tests to the two counters.
 run_tests() {
   local folder=$1 log=$1/meson-logs/testlog.txt status=0
   say "testing $folder"
   meson test -C "$folder" --no-rebuild --print-errorlogs >&2 || status=$?
-#Each binary ends with a doctest line "test cases: 8 | 7 passed | 1 failed | …"; other tests count as one.
+  # Each binary ends with a doctest line "test cases: 8 | 7 passed | 1 failed | …"; other tests count as one.
   local counts
   counts=$(awk '/\[doctest\] test cases:/ { gsub(/[^0-9]+/, " "); p += $2; f += $3 } END { print p + 0, f + 0 }' "$log")
   local now_failed=${counts#* }
