@@ -21,7 +21,8 @@ std::string place_of(std::string_view text, std::size_t byte) {
   return fmt::format("line {}, column {}", line, before.size() - line_start + 1);
 }
 
-std::string list_of(std::initializer_list<std::string_view> required, std::initializer_list<std::string_view> optional) {
+std::string list_of(std::initializer_list<std::string_view> required,
+                    std::initializer_list<std::string_view> optional) {
   std::vector<std::string_view> all(required);
   all.insert(all.end(), optional.begin(), optional.end());
   return fmt::format("{}", fmt::join(all, ", "));
@@ -55,7 +56,8 @@ Json parse_json_text(std::string_view text, std::string_view where) {
   try {
     return Json::parse(text, note_keys);
   } catch (const Json::parse_error& error) {
-    throw UsageError(fmt::format("{}: not valid JSON at {}", where, place_of(text, error.byte == 0 ? 0 : error.byte - 1)));
+    throw UsageError(
+        fmt::format("{}: not valid JSON at {}", where, place_of(text, error.byte == 0 ? 0 : error.byte - 1)));
   } catch (const Json::exception&) {  // such as a number that no double holds
     throw UsageError(fmt::format("{}: not valid JSON: a number is out of range", where));
   }
@@ -85,13 +87,6 @@ std::int64_t json_integer(const Json& object, std::string_view key, std::string_
   const auto number = value.get<std::int64_t>();
   require_input(number >= least, where, "\"{}\" is {}; it must be at least {}", key, number, least);
   return number;
-}
-
-std::uint64_t json_unsigned(const Json& object, std::string_view key, std::string_view where) {
-  const Json& value = member(object, key, where);
-  require_input(value.is_number_unsigned(), where, "\"{}\" must be a whole number of at least 0, it is {}", key,
-                value.dump());
-  return value.get<std::uint64_t>();
 }
 
 }  // namespace sq

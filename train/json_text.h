@@ -24,7 +24,5 @@ void check_json_keys(const nlohmann::json& value, std::string_view where,
 std::string json_string(const nlohmann::json& object, std::string_view key, std::string_view where);
 std::int64_t json_integer(const nlohmann::json& object, std::string_view key, std::string_view where,
                           std::int64_t least);
-/// Seeds need all 64 bits.
-std::uint64_t json_unsigned(const nlohmann::json& object, std::string_view key, std::string_view where);
 
 }  // namespace sq
