@@ -4,7 +4,7 @@
 #include "tensor/random.h"
 #include "train/data/permutation.h"
 #include "train/data/windows.h"
-#include "train/json_text.h"
+#include "train/json_check.h"
 
 #include <nlohmann/json.hpp>
 
@@ -37,17 +37,16 @@ ItemSpans Batch::row(std::int64_t index) {
 Tensor Batch::inputs() const { return Tensor::from(x, {rows, length}); }
 Tensor Batch::targets() const { return Tensor::from(y, {rows, length}); }
 
-void check_source_state(const nlohmann::json& saved, const nlohmann::json& now,
-                        std::initializer_list<std::string_view> position) {
-  require_input(saved.is_object(), kWhere, "a JSON object is needed, this is a {}", saved.type_name());
-  std::string differences;
-  for (const auto& [key, value] : now.items()) {
-    if (std::find(position.begin(), position.end(), key) != position.end()) continue;
-    if (!saved.contains(key) || saved.at(key) != value)
-      differences += fmt::format("{}{} was {}, is {}", differences.empty() ? "" : "; ", key,
-                                 saved.contains(key) ? saved.at(key).dump() : "not there", value.dump());
+void check_source_state(const Json& saved, const Json& now, std::initializer_list<std::string_view> position) {
+  require_input(saved.is_object(), kWhere, "a JSON object is needed, this is a value of type {}", saved.type_name());
+  Json settings_then = saved, settings_now = now;
+  for (const std::string_view key : position) {
+    require_input(saved.contains(std::string(key)), kWhere, "the key \"{}\" is missing", key);
+    settings_then.erase(std::string(key));
+    settings_now.erase(std::string(key));
   }
-  require_input(differences.empty(), kWhere, "the run was saved with other data or settings: {}", differences);
+  const std::vector<std::string> changes = differences(settings_then, settings_now);
+  require_input(changes.empty(), kWhere, "the run was saved with other data or settings: {}", fmt::join(changes, "; "));
 }
 
 EpochBatches::EpochBatches(std::shared_ptr<const Dataset> dataset, EpochOptions options)
@@ -88,7 +87,7 @@ bool EpochBatches::next(Batch& batch) {
 }
 
 SourceState EpochBatches::state() const {
-  return [data = data_, options = options_, epoch = epoch_, index = index_]() -> nlohmann::json {
+  return [data = data_, options = options_, epoch = epoch_, index = index_]() -> Json {
     return {{"kind", "epochs"},
             {"data", data},
             {"batch_size", options.batch_size},
@@ -100,7 +99,7 @@ SourceState EpochBatches::state() const {
   };
 }
 
-void EpochBatches::restore(const nlohmann::json& state) {
+void EpochBatches::restore(const Json& state) {
   check_source_state(state, this->state()(), {"epoch", "batch"});
   const std::int64_t epoch = json_integer(state, "epoch", kWhere, 0), index = json_integer(state, "batch", kWhere, 0);
   require_input(index < batches_per_epoch(), kWhere, "batch {} is not among the {} of an epoch", index,
@@ -137,13 +136,13 @@ bool RandomWindowBatches::next(Batch& batch) {
 }
 
 SourceState RandomWindowBatches::state() const {
-  return [data = data_, length = length_, rows = batch_size_, seed = seed_, index = index_]() -> nlohmann::json {
+  return [data = data_, length = length_, rows = batch_size_, seed = seed_, index = index_]() -> Json {
     return {{"kind", "windows"},  {"data", data}, {"length", length},
             {"batch_size", rows}, {"seed", seed}, {"batch", index}};
   };
 }
 
-void RandomWindowBatches::restore(const nlohmann::json& state) {
+void RandomWindowBatches::restore(const Json& state) {
   check_source_state(state, this->state()(), {"batch"});
   index_ = json_integer(state, "batch", kWhere, 0);
 }

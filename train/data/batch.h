@@ -1,10 +1,9 @@
 // train/data/batch.h: batches of items, and the sources that give them one after the other.
 #pragma once
 
+#include "nn/json.h"
 #include "tensor/tensor.h"
 #include "train/data/token_array.h"
-
-#include <nlohmann/json_fwd.hpp>
 
 #include <cstdint>
 #include <functional>
@@ -30,7 +29,7 @@ struct Batch {
 };
 
 /// The position of a source, to be turned into JSON only when somebody saves it: taking one after each batch is cheap.
-using SourceState = std::function<nlohmann::json()>;
+using SourceState = std::function<Json()>;
 
 /// Gives batches in an order that depends on its settings alone.
 class BatchSource {
@@ -41,7 +40,7 @@ class BatchSource {
   /// Where the source stands: a source of the same settings that restores it gives the same batches from here on.
   virtual SourceState state() const = 0;
   /// Throws UsageError naming what differs when the state was saved with other settings or other data.
-  virtual void restore(const nlohmann::json& state) = 0;
+  virtual void restore(const Json& state) = 0;
 };
 
 struct EpochOptions {
@@ -50,7 +49,7 @@ struct EpochOptions {
   bool drop_last = false;  ///< leave out a last batch with fewer than batch_size items
   std::uint64_t seed = 42;
   /// Stop after so many epochs; none: never.
-  std::optional<std::int64_t> epochs;
+  std::optional<std::int64_t> epochs = {};
 };
 
 /// Every item once per epoch, in a new order each epoch (Permutation) or as they are.
@@ -65,7 +64,7 @@ class EpochBatches final : public BatchSource {
 
   bool next(Batch& batch) override;
   SourceState state() const override;
-  void restore(const nlohmann::json& state) override;
+  void restore(const Json& state) override;
 
  private:
   std::shared_ptr<const Dataset> dataset_;
@@ -86,7 +85,7 @@ class RandomWindowBatches final : public BatchSource {
 
   bool next(Batch& batch) override;
   SourceState state() const override;
-  void restore(const nlohmann::json& state) override;
+  void restore(const Json& state) override;
 
  private:
   TokenSpan tokens_;
@@ -98,7 +97,6 @@ class RandomWindowBatches final : public BatchSource {
 
 /// For sources' own use: throws UsageError listing the keys in which a saved state differs from what the source would
 /// save now, those that say where it stands (`position`) aside.
-void check_source_state(const nlohmann::json& saved, const nlohmann::json& now,
-                        std::initializer_list<std::string_view> position);
+void check_source_state(const Json& saved, const Json& now, std::initializer_list<std::string_view> position);
 
 }  // namespace sq

@@ -74,6 +74,6 @@ bool BatchLoader::next(Batch& batch) {
   return true;
 }
 
-nlohmann::json BatchLoader::state() const { return consumed_(); }
+Json BatchLoader::state() const { return consumed_(); }
 
 }  // namespace sq

@@ -28,7 +28,7 @@ class BatchLoader {
   /// exception of the source comes out here, after all batches before it, and again at each further call.
   bool next(Batch& batch);
   /// The position behind the last batch that next() gave, not behind those prepared: what a checkpoint must keep.
-  nlohmann::json state() const;
+  Json state() const;
 
  private:
   struct Prepared {

@@ -33,9 +33,9 @@ struct Shard {
 struct DocumentOptions {
   LineFormat format = LineFormat::jsonl;
   std::string text_field = "text";
-  Shard shard;
+  Shard shard = {};
   /// An id put behind each document, such as an end-of-text id.
-  std::optional<std::int64_t> separator;
+  std::optional<std::int64_t> separator = {};
 };
 
 /// Where a line starts.

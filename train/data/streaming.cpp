@@ -2,7 +2,7 @@
 
 #include "tensor/error.h"
 #include "tensor/random.h"
-#include "train/json_text.h"
+#include "train/json_check.h"
 
 #include <nlohmann/json.hpp>
 
@@ -14,11 +14,9 @@ namespace {
 constexpr std::string_view kWhere = "data position";
 constexpr std::int64_t kFirstFill = 256;  // sequences in a reservoir before the first is drawn
 
-nlohmann::json to_json(const SequencePosition& p) {
-  return {p.line.round, p.line.file, p.line.offset, p.line.line, p.token};
-}
+Json to_json(const SequencePosition& p) { return {p.line.round, p.line.file, p.line.offset, p.line.line, p.token}; }
 
-SequencePosition position_from(const nlohmann::json& json) {
+SequencePosition position_from(const Json& json) {
   const bool good = json.is_array() && json.size() == 5 &&
                     std::all_of(json.begin(), json.end(), [](const auto& n) { return n.is_number_integer(); });
   require_input(good, kWhere, "a place in the files must be five whole numbers");
@@ -87,12 +85,11 @@ void StreamingData::next(ItemSpans item) {
 
 SourceState StreamingData::state() const {
   return [files = sequences_.documents().file_fingerprints(), tokenizer = tokenizer_, options = options_,
-          given = given_, starts = starts_, next = sequences_.position()]() -> nlohmann::json {
+          given = given_, starts = starts_, next = sequences_.position()]() -> Json {
     const DocumentOptions& documents = options.documents;
-    nlohmann::json buffer = nlohmann::json::array();
+    Json buffer = Json::array();
     for (const SequencePosition& start : starts) buffer.push_back(to_json(start));
-    return {{"kind", "stream"},
-            {"files", files},
+    return {{"files", files},
             {"tokenizer", tokenizer},
             {"length", options.length},
             {"buffer_size", options.buffer_size},
@@ -101,21 +98,20 @@ SourceState StreamingData::state() const {
             {"format", documents.format == LineFormat::jsonl ? "jsonl" : "text"},
             {"text_field", documents.text_field},
             {"shard", {documents.shard.index, documents.shard.count}},
-            {"separator", documents.separator ? nlohmann::json(*documents.separator) : nlohmann::json()},
+            {"separator", documents.separator ? Json(*documents.separator) : Json()},
             {"given", given},
             {"next", to_json(next)},
             {"buffer", std::move(buffer)}};
   };
 }
 
-void StreamingData::restore(const nlohmann::json& state) {
+void StreamingData::restore(const Json& state) {
   check_source_state(state, this->state()(), {"given", "next", "buffer"});
   const std::int64_t given = json_integer(state, "given", kWhere, 0);
-  require_input(state.contains("next") && state.contains("buffer") && state.at("buffer").is_array() &&
-                    std::ssize(state.at("buffer")) <= options_.buffer_size,
-                kWhere, "\"next\" and \"buffer\" must say where the sequences start");
+  require_input(state.at("buffer").is_array() && std::ssize(state.at("buffer")) <= options_.buffer_size, kWhere,
+                "\"buffer\" must be a list of at most {} places in the files", options_.buffer_size);
   starts_.clear();
-  for (const nlohmann::json& place : state.at("buffer")) {
+  for (const Json& place : state.at("buffer")) {
     sequences_.seek(position_from(place));
     read_into_buffer();
   }
@@ -137,17 +133,14 @@ bool StreamBatches::next(Batch& batch) {
 }
 
 SourceState StreamBatches::state() const {
-  return [rows = batch_size_, data = data_->state()] {
-    nlohmann::json json = data();
-    json["batch_size"] = rows;
-    return json;
+  return [rows = batch_size_, data = data_->state()]() -> Json {
+    return {{"kind", "stream"}, {"batch_size", rows}, {"data", data()}};
   };
 }
 
-void StreamBatches::restore(const nlohmann::json& state) {
-  const bool same = state.is_object() && state.contains("batch_size") && state.at("batch_size") == batch_size_;
-  require_input(same, kWhere, "the run was saved with another batch size; it is now {}", batch_size_);
-  data_->restore(state);
+void StreamBatches::restore(const Json& state) {
+  check_source_state(state, this->state()(), {"data"});
+  data_->restore(state.at("data"));
 }
 
 }  // namespace sq

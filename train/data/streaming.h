@@ -21,7 +21,7 @@ struct StreamingOptions {
   std::int64_t buffer_size = 10'000;  ///< sequences; 1 keeps the order of the files
   StreamShuffle shuffle = StreamShuffle::reservoir;
   std::uint64_t seed = 42;
-  DocumentOptions documents;
+  DocumentOptions documents = {};
 };
 
 /// Sequences of L+1 ids from documents joined one behind the other; the files are read in order again and again.
@@ -41,7 +41,7 @@ class StreamingData {
   /// restoring).
   SourceState state() const;
   /// Throws UsageError naming what differs when files or settings are others.
-  void restore(const nlohmann::json& state);
+  void restore(const Json& state);
 
  private:
   void read_into_buffer();
@@ -63,7 +63,7 @@ class StreamBatches final : public BatchSource {
   StreamBatches(std::shared_ptr<StreamingData> data, std::int64_t batch_size);
   bool next(Batch& batch) override;
   SourceState state() const override;
-  void restore(const nlohmann::json& state) override;
+  void restore(const Json& state) override;
 
  private:
   std::shared_ptr<StreamingData> data_;

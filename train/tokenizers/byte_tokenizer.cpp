@@ -11,7 +11,7 @@ std::vector<std::int64_t> ByteTokenizer::encode(std::string_view text) const {
   return ids;
 }
 
-nlohmann::json ByteTokenizer::to_json() const { return {{"kind", "byte"}}; }
+Json ByteTokenizer::to_json() const { return {{"kind", "byte"}}; }
 
 void ByteTokenizer::append_piece(std::int64_t id, bool, std::string& out) const {
   if (id >= 0 && id < kVocabSize) out.push_back(static_cast<char>(static_cast<unsigned char>(id)));

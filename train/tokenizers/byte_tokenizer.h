@@ -13,7 +13,7 @@ class ByteTokenizer final : public Tokenizer {
   std::string_view kind() const override { return "byte"; }
   std::int64_t vocab_size() const override { return kVocabSize; }
   std::vector<std::int64_t> encode(std::string_view text) const override;
-  nlohmann::json to_json() const override;
+  Json to_json() const override;
 
  protected:
   void append_piece(std::int64_t id, bool first, std::string& out) const override;

@@ -3,8 +3,6 @@
 
 #include "train/tokenizers/tokenizer.h"
 
-#include <unordered_map>
-
 namespace sq {
 
 /// What a character outside the alphabet does.
@@ -24,13 +22,13 @@ class CharTokenizer final : public Tokenizer {
   /// The distinct characters of the documents in code-point order. Throws UsageError when there are none.
   static CharTokenizer from_corpus(std::span<const std::string> documents);
   /// {"kind": "char", "alphabet": "…", "unknown": "error" or "first_id"}
-  static CharTokenizer from_json(const nlohmann::json& json, std::string_view where);
+  static CharTokenizer from_json(const Json& json, std::string_view where);
 
   std::string_view kind() const override { return "char"; }
   std::int64_t vocab_size() const override { return static_cast<std::int64_t>(alphabet_.size()); }
   /// Throws UsageError naming the first character that is unknown and its number in the text, counted from 1.
   std::vector<std::int64_t> encode(std::string_view text) const override;
-  nlohmann::json to_json() const override;
+  Json to_json() const override;
 
  protected:
   void append_piece(std::int64_t id, bool first, std::string& out) const override;
@@ -39,7 +37,7 @@ class CharTokenizer final : public Tokenizer {
   CharTokenizer(std::u32string alphabet, UnknownCharacters unknown);
 
   std::u32string alphabet_;
-  std::unordered_map<char32_t, std::int64_t> ids_;
+  std::vector<std::int32_t> ids_;  // by code point, up to the largest of the alphabet; -1 where there is none
   UnknownCharacters unknown_;
 };
 

@@ -2,7 +2,7 @@
 
 #include "tensor/error.h"
 #include "tensor/file.h"
-#include "train/json_text.h"
+#include "train/json_check.h"
 #include "train/tokenizers/byte_tokenizer.h"
 #include "train/tokenizers/char_tokenizer.h"
 #include "train/tokenizers/utf8.h"
@@ -72,10 +72,7 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path) {
 }
 
 std::unique_ptr<Tokenizer> parse_tokenizer(std::string_view json_text, std::string_view where) {
-  const nlohmann::json json = parse_json_text(json_text, where);
-  // The only foreign form: it has no "kind" and holds the vocabulary under "stoi".
-  if (json.is_object() && !json.contains("kind") && json.contains("stoi"))
-    return std::make_unique<WordTokenizer>(WordTokenizer::from_json(json, where));
+  const Json json = parse_json(json_text, where);
   const std::string kind = json_string(json, "kind", where);
   if (kind == "byte") {
     check_json_keys(json, where, {"kind"});

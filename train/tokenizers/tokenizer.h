@@ -1,7 +1,7 @@
 // train/tokenizers/tokenizer.h: text to ids and back, and the file `tokenizer.json` that lies beside a model.
 #pragma once
 
-#include <nlohmann/json_fwd.hpp>
+#include "nn/json.h"
 
 #include <cstdint>
 #include <filesystem>
@@ -28,7 +28,7 @@ class Tokenizer {
   /// character become U+FFFD.
   std::string decode(std::span<const std::int64_t> ids) const;
   /// What tokenizer.json holds.
-  virtual nlohmann::json to_json() const = 0;
+  virtual Json to_json() const = 0;
 
   /// A short text, such as "char-65-0f3a…", made from all that tokenizer.json holds: kept with a run so that resuming
   /// it notices a different vocabulary.
@@ -60,8 +60,7 @@ class StreamDecoder {
 
 /// Writes the file in one step (see replace_file).
 void save_tokenizer(const Tokenizer& tokenizer, const std::filesystem::path& path);
-/// Reads tokenizer.json, or a vocabulary file in the form that HALO-S writes for its word tokenizer. Throws UsageError
-/// naming the file and the key that is missing, unknown or wrong.
+/// Reads tokenizer.json. Throws UsageError naming the file and the key that is missing, unknown or wrong.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
 /// The same from text; `where` stands for the file in errors.
 std::unique_ptr<Tokenizer> parse_tokenizer(std::string_view json_text, std::string_view where);

@@ -1,7 +1,7 @@
 #include "train/tokenizers/word_tokenizer.h"
 
 #include "tensor/error.h"
-#include "train/json_text.h"
+#include "train/json_check.h"
 #include "train/tokenizers/utf8.h"
 
 #include <nlohmann/json.hpp>
@@ -87,31 +87,43 @@ WordTokenizer WordTokenizer::from_corpus(std::span<const std::string> documents,
 }
 
 WordTokenizer WordTokenizer::from_vocabulary(Vocabulary vocabulary, std::int64_t min_freq) {
-  check_vocabulary(vocabulary, kWhere);
-  require_input(min_freq >= 1, kWhere, "min_freq is {}; it must be at least 1", min_freq);
+  return checked(std::move(vocabulary), min_freq, kWhere);
+}
+
+WordTokenizer WordTokenizer::checked(Vocabulary vocabulary, std::int64_t min_freq, std::string_view where) {
+  check_vocabulary(vocabulary, where);
+  require_input(min_freq >= 1, where, "min_freq is {}; it must be at least 1", min_freq);
   std::sort(vocabulary.begin(), vocabulary.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   return {std::move(vocabulary), min_freq};
 }
 
 WordTokenizer WordTokenizer::from_unchecked_vocabulary(Vocabulary vocabulary) { return {std::move(vocabulary), 1}; }
 
-WordTokenizer WordTokenizer::from_json(const nlohmann::json& json, std::string_view where) {
-  check_json_keys(json, where, {"stoi", "min_freq", "special_tokens"}, {"kind"});
-  nlohmann::json expected_specials;
-  for (const auto& [word, id] : specials()) expected_specials[word] = id;
-  require_input(json.at("special_tokens") == expected_specials, where, "\"special_tokens\" must be {}",
-                expected_specials.dump());
-  const nlohmann::json& stoi = json.at("stoi");
-  require_input(stoi.is_object(), where, "\"stoi\" must be an object of words and ids, it is a {}", stoi.type_name());
+WordTokenizer WordTokenizer::from_json(const Json& json, std::string_view where) {
+  check_json_keys(json, where, {"kind", "min_freq", "words"});
+  const Json& words = json.at("words");
+  require_input(words.is_array(), where, "\"words\" must be a list, it is a value of type {}", words.type_name());
   Vocabulary vocabulary;
-  for (const auto& [word, id] : stoi.items())
-    vocabulary.emplace_back(word, json_integer(stoi, word, fmt::format("{}: \"stoi\"", where), 0));
-  const std::int64_t min_freq = json_integer(json, "min_freq", where, 1);
-  try {
-    return from_vocabulary(std::move(vocabulary), min_freq);
-  } catch (const UsageError& error) {
-    throw UsageError(fmt::format("{}: \"stoi\": {}", where, error.what()));
+  for (const Json& word : words) {
+    require_input(word.is_string(), where, "word {} of \"words\" must be a text, it is a value of type {}",
+                  vocabulary.size(), word.type_name());
+    vocabulary.emplace_back(word.get<std::string>(), static_cast<std::int64_t>(vocabulary.size()));
   }
+  return checked(std::move(vocabulary), json_integer(json, "min_freq", where, 1), fmt::format("{}: \"words\"", where));
+}
+
+WordTokenizer WordTokenizer::from_original_file(std::string_view text, std::string_view where) {
+  // Not parse_json: its objects search their keys one by one, which is too slow for a vocabulary.
+  Vocabulary vocabulary;
+  std::int64_t min_freq = 0;
+  try {
+    const auto json = nlohmann::json::parse(text);
+    for (const auto& [word, id] : json.at("stoi").items()) vocabulary.emplace_back(word, id.get<std::int64_t>());
+    min_freq = json.at("min_freq").get<std::int64_t>();
+  } catch (const nlohmann::json::exception& error) {
+    throw UsageError(fmt::format("{}: no vocabulary file of HALO-S: {}", where, error.what()));
+  }
+  return checked(std::move(vocabulary), min_freq, fmt::format("{}: \"stoi\"", where));
 }
 
 std::vector<std::int64_t> WordTokenizer::encode(std::string_view text) const {
@@ -125,11 +137,10 @@ std::vector<std::int64_t> WordTokenizer::encode(std::string_view text) const {
   return ids;
 }
 
-nlohmann::json WordTokenizer::to_json() const {
-  nlohmann::json stoi = nlohmann::json::object(), special_tokens;
-  for (const auto& [word, id] : vocabulary_) stoi[word] = id;
-  for (const auto& [word, id] : specials()) special_tokens[word] = id;
-  return {{"kind", "word"}, {"stoi", stoi}, {"min_freq", min_freq_}, {"special_tokens", special_tokens}};
+Json WordTokenizer::to_json() const {
+  Json words = Json::array();
+  for (const auto& [word, id] : vocabulary_) words.push_back(word);
+  return {{"kind", "word"}, {"min_freq", min_freq_}, {"words", std::move(words)}};
 }
 
 std::string WordTokenizer::original_file() const {
@@ -137,7 +148,7 @@ std::string WordTokenizer::original_file() const {
   const auto object_of = [](const Vocabulary& vocabulary) {
     std::string text;
     for (const auto& [word, id] : vocabulary)
-      text += fmt::format("{}\n    {}: {}", text.empty() ? "" : ",", nlohmann::json(word).dump(), id);
+      text += fmt::format("{}\n    {}: {}", text.empty() ? "" : ",", Json(word).dump(), id);
     return vocabulary.empty() ? "{}" : "{" + text + "\n  }";
   };
   return fmt::format("{{\n  \"stoi\": {},\n  \"min_freq\": {},\n  \"special_tokens\": {}\n}}", object_of(vocabulary_),

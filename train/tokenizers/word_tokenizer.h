@@ -27,14 +27,17 @@ class WordTokenizer final : public Tokenizer {
   /// The original's behaviour: any vocabulary as it is, ids 0…3 still left out by decode and <UNK> still 1, whatever
   /// they stand for.
   static WordTokenizer from_unchecked_vocabulary(Vocabulary vocabulary);
-  /// {"stoi": {word: id}, "min_freq": n, "special_tokens": {…}}, with "kind": "word" or, from the original, without.
-  static WordTokenizer from_json(const nlohmann::json& json, std::string_view where);
+  /// {"kind": "word", "min_freq": n, "words": ["<PAD>", "<UNK>", …]}: the id of a word is its place.
+  static WordTokenizer from_json(const Json& json, std::string_view where);
+  /// Reads what original_file() writes; the vocabulary must be as from_vocabulary needs it.
+  static WordTokenizer from_original_file(std::string_view text, std::string_view where);
 
   std::string_view kind() const override { return "word"; }
   std::int64_t vocab_size() const override { return static_cast<std::int64_t>(vocabulary_.size()); }
   std::vector<std::int64_t> encode(std::string_view text) const override;
-  nlohmann::json to_json() const override;
-  /// The vocabulary file as the original writes it, byte for byte.
+  Json to_json() const override;
+  /// The vocabulary file as the original writes it, byte for byte: {"stoi": {word: id, …}, "min_freq",
+  /// "special_tokens"}.
   std::string original_file() const;
   const Vocabulary& vocabulary() const { return vocabulary_; }
 
@@ -43,6 +46,7 @@ class WordTokenizer final : public Tokenizer {
 
  private:
   WordTokenizer(Vocabulary vocabulary, std::int64_t min_freq);
+  static WordTokenizer checked(Vocabulary vocabulary, std::int64_t min_freq, std::string_view where);
 
   Vocabulary vocabulary_;
   std::unordered_map<std::string, std::int64_t> ids_;
