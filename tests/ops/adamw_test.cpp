@@ -2,6 +2,7 @@
 
 #include "ops/cast.h"
 #include "tests/support/compare.h"
+#include "tests/support/composed.h"
 #include "tests/support/threads.h"
 
 using namespace sq;
@@ -78,6 +79,19 @@ TEST_CASE("adamw_step follows the update rule for several tensors and steps") {
       check_close(slots[i].exp_avg, cast(Tensor::from(references[i].m, shape), dtype));
       check_close(slots[i].exp_avg_sq, cast(Tensor::from(references[i].v, shape), dtype));
     }
+  }
+}
+
+TEST_CASE("adamw_step equals its composition of small operations") {
+  AdamWSlot slot = make_slot(randn({3, 41}, {.dtype = DType::f64}), DType::f64);
+  AdamWOptions options{.learning_rate = 0.03, .weight_decay = 0.2, .gradient_scale = 0.7};
+  for (options.step = 1; options.step <= 3; ++options.step) {
+    slot.gradient = randn({3, 41}, {.dtype = DType::f64});
+    const std::vector<Tensor> expected = adamw_composed(slot, options);
+    adamw_step({&slot, 1}, options);
+    check_close(slot.weight, expected[0]);
+    check_close(slot.exp_avg, expected[1]);
+    check_close(slot.exp_avg_sq, expected[2]);
   }
 }
 

@@ -3,6 +3,7 @@
 #include "autograd/engine.h"
 #include "ops/cast.h"
 #include "tests/support/compare.h"
+#include "tests/support/composed.h"
 #include "tests/support/threads.h"
 
 using namespace sq;
@@ -101,6 +102,16 @@ TEST_CASE("cross_entropy has the right gradient") {
   const Tensor wide_targets = random_targets({3}, 67, 5);
   check_gradients([&](const std::vector<Tensor>& in) { return cross_entropy(in[0], wide_targets); },
                   {variable({3, 67})});
+}
+
+TEST_CASE("cross_entropy equals its composition of small operations") {
+  const Tensor targets = random_targets({3, 7}, 41, 4);
+  for (const double smoothing : {0.0, 0.1}) {
+    const CrossEntropyOptions options{.label_smoothing = smoothing};
+    check_same_function([&](const std::vector<Tensor>& in) { return cross_entropy(in[0], targets, options); },
+                        [&](const std::vector<Tensor>& in) { return cross_entropy_composed(in[0], targets, options); },
+                        {variable({3, 7, 41})});
+  }
 }
 
 TEST_CASE("ignored positions have no gradient, whatever stands there") {

@@ -2,6 +2,7 @@
 #include "ops/cast.h"
 #include "ops/cross_entropy.h"
 #include "tests/support/compare.h"
+#include "tests/support/composed.h"
 #include "tests/support/threads.h"
 
 using namespace sq;
@@ -74,6 +75,17 @@ TEST_CASE("linear_cross_entropy has the right gradients") {
   check_gradients([&](const std::vector<Tensor>& in) { return linear_cross_entropy(in[0], weight, targets); }, {x});
   check_gradients([&](const std::vector<Tensor>& in) { return linear_cross_entropy(detach(x), in[0], targets); },
                   {variable({9, 5}, 2)});
+}
+
+TEST_CASE("linear_cross_entropy equals its composition of small operations") {
+  const Tensor targets = random_targets(45, 67);
+  for (const double smoothing : {0.0, 0.1}) {
+    const CrossEntropyOptions options{.label_smoothing = smoothing};
+    check_same_function(
+        [&](const std::vector<Tensor>& in) { return linear_cross_entropy(in[0], in[1], targets, options); },
+        [&](const std::vector<Tensor>& in) { return linear_cross_entropy_composed(in[0], in[1], targets, options); },
+        {variable({45, 19}, 1), variable({67, 19}, 2)});
+  }
 }
 
 TEST_CASE("linear_cross_entropy over several blocks of positions equals one block") {

@@ -4,6 +4,7 @@
 #include "ops/cast.h"
 #include "tensor/cpu/threads.h"
 #include "tests/support/compare.h"
+#include "tests/support/composed.h"
 
 using namespace sq;
 using namespace sq::test;
@@ -48,6 +49,12 @@ TEST_CASE("rms_norm has the right gradients, strided input included") {
   const Tensor x = randn({5, 6}), gain = randn({5});
   const Tensor transposed = x.alias({6, 5}, {1, 6}, 0);
   check_close(rms_norm(transposed, gain), rms_norm(packed_copy(transposed), gain));
+}
+
+TEST_CASE("rms_norm equals its composition of small operations") {
+  check_same_function([](const std::vector<Tensor>& in) { return rms_norm(in[0], in[1], 1e-3); },
+                      [](const std::vector<Tensor>& in) { return rms_norm_composed(in[0], in[1], 1e-3); },
+                      {variable({2, 21, 37}, 1), variable({37}, 2)});
 }
 
 TEST_CASE("rms_norm gives the same bits for any thread count") {

@@ -3,6 +3,7 @@
 #include "autograd/engine.h"
 #include "ops/cast.h"
 #include "tests/support/compare.h"
+#include "tests/support/composed.h"
 #include "tests/support/threads.h"
 
 using namespace sq;
@@ -106,6 +107,13 @@ TEST_CASE("rope reads heads out of [B,T,H,D], and sends the gradient back in tha
 TEST_CASE("rope has the right gradient") {
   const Tensor positions = Tensor::from<std::int32_t>({0, 5, 2, 7}, {2, 2});
   check_gradients([&](const std::vector<Tensor>& in) { return rope(in[0], positions, 100); }, {variable({2, 2, 2, 6})});
+}
+
+TEST_CASE("rope equals its composition of small operations") {
+  const Tensor positions = Tensor::from<std::int64_t>({3, 0, 70, 1000, 9}, {5});
+  check_same_function([&](const std::vector<Tensor>& in) { return rope(in[0], positions, 300); },
+                      [&](const std::vector<Tensor>& in) { return rope_composed(in[0], positions, 300); },
+                      {variable({2, 3, 5, 22})});
 }
 
 TEST_CASE("rope gives the same bits for any thread count") {

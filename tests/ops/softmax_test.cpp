@@ -3,6 +3,7 @@
 #include "autograd/engine.h"
 #include "ops/cast.h"
 #include "tests/support/compare.h"
+#include "tests/support/composed.h"
 #include "tests/support/threads.h"
 
 using namespace sq;
@@ -95,6 +96,17 @@ TEST_CASE("softmax and log_softmax have the right gradients along any axis") {
   double total = 0;
   for (const double v : grad(x).to_vector<double>()) total += v;
   CHECK(total == doctest::Approx(0).epsilon(1e-14));
+}
+
+TEST_CASE("softmax and log_softmax equal their compositions of small operations") {
+  for (const int axis : {0, -1}) {
+    check_same_function([axis](const std::vector<Tensor>& in) { return softmax(in[0], axis); },
+                        [axis](const std::vector<Tensor>& in) { return softmax_composed(in[0], axis); },
+                        {variable({21, 37})});
+    check_same_function([axis](const std::vector<Tensor>& in) { return log_softmax(in[0], axis); },
+                        [axis](const std::vector<Tensor>& in) { return log_softmax_composed(in[0], axis); },
+                        {variable({21, 37})});
+  }
 }
 
 TEST_CASE("softmax gives the same bits for any thread count") {

@@ -3,6 +3,7 @@
 #include "autograd/engine.h"
 #include "ops/cast.h"
 #include "tests/support/compare.h"
+#include "tests/support/composed.h"
 #include "tests/support/threads.h"
 
 using namespace sq;
@@ -53,6 +54,12 @@ TEST_CASE("swiglu has the right gradients") {
   check_gradients(f, {variable({41}, 3), variable({41}, 4)});
   // One tensor in both places: its gradients add up.
   check_gradients([](const std::vector<Tensor>& in) { return swiglu(in[0], in[0]); }, {variable({5})});
+}
+
+TEST_CASE("swiglu equals its composition of small operations") {
+  check_same_function([](const std::vector<Tensor>& in) { return swiglu(in[0], in[1]); },
+                      [](const std::vector<Tensor>& in) { return swiglu_composed(in[0], in[1]); },
+                      {variable({21, 37}, 1), variable({21, 37}, 2)});
 }
 
 TEST_CASE("swiglu gives the same bits for any thread count") {
