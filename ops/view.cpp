@@ -142,6 +142,7 @@ Tensor slice(const Tensor& x, int axis, std::int64_t begin, std::int64_t end, st
   require(step >= 1, "slice", "a step of {} is less than 1", step);
   Shape shape = x.shape(), strides = x.strides();
   const std::int64_t offset = first * strides[axis];
+  step = std::min(step, std::max<std::int64_t>(last - first, 1));  // a longer step reaches no second index
   shape[axis] = (last - first + step - 1) / step;
   strides[axis] *= step;
   return record("slice", {x}, x.alias(shape, strides, offset), {},
