@@ -78,7 +78,6 @@ void write_files(const fs::path& folder, std::int64_t step, const CheckpointCont
   };
   save_tensors("model.safetensors", content.model);
   save_tensors("optimizer.safetensors", content.optimizer);
-  if (!content.group.empty()) save_tensors("group.safetensors", content.group);
   const std::string state = content.state.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
   replace_file(folder / "state.json", state);
   files["state.json"] = to_json({state.size(), checksum_of(state.data(), state.size())});
@@ -173,7 +172,6 @@ LoadedCheckpoint load_checkpoint(const fs::path& folder) {
     };
     loaded.content.model = tensors("model.safetensors");
     loaded.content.optimizer = tensors("optimizer.safetensors");
-    if (files.contains("group.safetensors")) loaded.content.group = tensors("group.safetensors");
     const auto state = verified(folder, "state.json", files.at("state.json"));
     loaded.content.state =
         parse_json({reinterpret_cast<const char*>(state->data()), state->bytes()}, (folder / "state.json").string());

@@ -3,7 +3,6 @@
 // A run's folder holds metrics.jsonl and checkpoints/. A checkpoint is a folder checkpoints/step-N:
 //   model.safetensors       parameters and buffers
 //   optimizer.safetensors   moments and step count of the optimizer
-//   group.safetensors       only after an interruption: the batches of the step that was under way
 //   state.json              counters, random state, data position, configuration
 //   manifest.json           size and checksum (sq::Checksum) of each of these files
 // It is written under a temporary name, every file and the folder synced to the disk, then renamed: a checkpoint is
@@ -28,7 +27,6 @@ namespace sq {
 struct CheckpointContent {
   NamedTensors model;
   NamedTensors optimizer;
-  NamedTensors group;  // empty: no such file
   Json state;
 };
 

@@ -29,6 +29,8 @@ class BatchLoader {
   bool next(Batch& batch);
   /// The position behind the last batch that next() gave, not behind those prepared: what a checkpoint must keep.
   Json state() const;
+  /// The same, to be turned into JSON only when somebody saves it.
+  SourceState position() const { return consumed_; }
 
  private:
   struct Prepared {
