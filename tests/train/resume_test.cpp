@@ -141,7 +141,8 @@ TEST_CASE("the undisturbed run is what it is meant to be") {
 }
 
 TEST_CASE("stopped at any batch and resumed, the run ends in the same bits") {
-  for (int call = 1; call <= 7 * 6; ++call) {
+  // Two epochs batch by batch, around a checkpoint, and the end.
+  for (const int call : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 25, 40, 41, 42}) {
     CAPTURE(call);
     const test::TemporaryFolder folder;
     const TrainingResult first = train_part(folder.path(), {.stop_at_call = call});
@@ -239,7 +240,7 @@ TEST_CASE("child: a run that is killed" * doctest::skip()) {
 }
 
 TEST_CASE("killed in the middle of a step and resumed, the run ends in the same bits") {
-  for (const int call : {13, 14, 15, 16, 26, 42}) {
+  for (const int call : {13, 15, 26, 42}) {
     CAPTURE(call);
     const test::TemporaryFolder folder;
     const int status = train_in_child(folder.path(), "kill at call", call);
