@@ -1,0 +1,28 @@
+// nn/linear.h: a matrix applied to the last axis.
+#pragma once
+
+#include "nn/init.h"
+#include "nn/module.h"
+
+namespace sq {
+
+/// y = x·Wᵀ + b. Parameters `weight` [out,in] and, where asked, `bias` [out].
+class Linear : public Module {
+ public:
+  Linear(std::int64_t in, std::int64_t out, bool bias, Initializer& init, LinearRole role = LinearRole::inner);
+  /// Given values; `bias` may be undefined. Throws Error when they do not fit each other.
+  explicit Linear(Tensor weight, Tensor bias = {});
+
+  /// x [..., in] -> [..., out].
+  Tensor forward(const Tensor& x) const;
+
+  const Tensor& weight() const { return weight_; }
+  /// Undefined when there is none.
+  const Tensor& bias() const { return bias_; }
+
+ private:
+  Tensor weight_;
+  Tensor bias_;
+};
+
+}  // namespace sq
