@@ -1,9 +1,6 @@
 #include "nn/mixers/dense_config.h"
 
 #include "nn/mixers/attention_plan.h"
-#include "nn/mixers/registry.h"
-
-#include <nlohmann/json.hpp>
 
 namespace sq {
 namespace {
@@ -34,11 +31,5 @@ Cost DenseConfig::cost(const MixerContext& context, std::int64_t tokens) const {
           .forward_flops = a.query_flops(rows) + a.key_value_flops(rows) + a.pair_flops(pairs) + a.output_flops(rows),
           .state_bytes = a.cache_bytes(rows)};
 }
-
-constexpr MixerEntry kDense =
-    mixer_entry<DenseConfig>("dense", "every position attends to every earlier one; grouped key/value heads",
-                             "Vaswani et al. 2017, Attention Is All You Need; Ainslie et al. 2023, GQA");
-extern const MixerEntry dense_entry;
-const MixerEntry dense_entry = kDense;
 
 }  // namespace sq

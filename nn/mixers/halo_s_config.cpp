@@ -2,7 +2,6 @@
 
 #include "nn/mixers/attention_plan.h"
 #include "nn/mixers/pattern.h"
-#include "nn/mixers/registry.h"
 
 #include <nlohmann/json.hpp>
 
@@ -108,11 +107,5 @@ Cost HaloSConfig::cost(const MixerContext& context, std::int64_t tokens) const {
 GlobalRows HaloSConfig::global_rows() const {
   return {.count = num_globals, .chunk = globals_are_summaries() ? local_window : 0};
 }
-
-constexpr MixerEntry kHaloS = mixer_entry<HaloSConfig>(
-    "halo_s", "a fixed list of neighbors per position: globals, window, dilated, random; cost linear in length",
-    "BUEORM, HALO-S (pyhalos)");
-extern const MixerEntry halo_s_entry;
-const MixerEntry halo_s_entry = kHaloS;
 
 }  // namespace sq

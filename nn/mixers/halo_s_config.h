@@ -54,7 +54,7 @@ struct HaloSConfig {
         field("duplicates", &C::duplicates, "faithful graph only: weight of an index named several times"),
         field("globals", &C::globals, "static = before the sequence; summary = one set for each chunk of local_window"),
         field("rotate_globals", &C::rotate_globals,
-              "rotary positions on scores against globals; true by default in the faithful graph"),
+              "rotary positions on scores against globals; true in the faithful graph"),
     };
   }
 

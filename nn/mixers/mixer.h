@@ -4,6 +4,9 @@
 // depends on inputs <= t only; `forward` on any prefix followed by `step` in any split equals one `forward`; rows of a
 // batch and packed documents do not touch; padding changes nothing; every parameter gets a gradient that checks; the
 // same bits for any number of threads; save and reload; state bytes are what `cost` says.
+//
+// Positions are the rows that a mixer is given: the tokens and, where it asks for them (GlobalRows), the learned rows
+// between them.
 #pragma once
 
 #include "nn/mixers/plan.h"
@@ -23,14 +26,27 @@ struct SequenceInfo {
   std::vector<std::vector<std::int64_t>> documents;
 };
 
+class Mixer;
+
 /// What a mixer remembers of the positions it has seen, for each row of a batch.
 class MixerState {
  public:
+  /// Empty. Throws Error unless batch and capacity are >= 1.
+  MixerState(const Mixer& owner, std::int64_t batch, std::int64_t capacity);
   virtual ~MixerState() = default;
+
   /// Positions seen so far in each row.
-  virtual std::span<const std::int64_t> lengths() const = 0;
+  std::span<const std::int64_t> lengths() const { return lengths_; }
+  /// Most positions that a row may hold.
+  std::int64_t capacity() const { return capacity_; }
   /// Bytes held, for the whole batch.
   virtual std::int64_t bytes() const = 0;
+
+ private:
+  friend class Mixer;
+  const Mixer* owner_;
+  std::vector<std::int64_t> lengths_;
+  std::int64_t capacity_;
 };
 
 class Mixer : public Module {
@@ -39,19 +55,31 @@ class Mixer : public Module {
   /// fit x.
   Tensor forward(const Tensor& x, const SequenceInfo& info = {});
 
-  /// An empty state for `batch` rows of up to `capacity` positions.
+  /// Whether this mixer, as it is configured, can continue a sequence: false when results depend on later positions or
+  /// on the total length.
+  virtual bool can_step() const { return true; }
+  /// An empty state for `batch` rows of up to `capacity` positions. Throws Error when can_step() is false.
   virtual std::unique_ptr<MixerState> make_state(std::int64_t batch, std::int64_t capacity) const = 0;
 
   /// x [B,t,C]: the next t >= 1 positions of every row -> [B,t,C], equal to what `forward` gives for them on the whole
-  /// sequence. `counts`, if not empty, says how many of the t are real in each row (the first ones; the rest is padding
-  /// and leaves no trace). Unrecorded. Throws Error when the state is full or belongs to another mixer.
-  virtual Tensor step(const Tensor& x, MixerState& state, std::span<const std::int64_t> counts = {}) = 0;
+  /// sequence in evaluation mode. `counts`, if not empty, says how many of the t are real in each row (the first ones;
+  /// the rest is padding, leaves no trace and gives zero). Unrecorded. Throws Error, and changes nothing, when the
+  /// state is full or belongs to another mixer.
+  Tensor step(const Tensor& x, MixerState& state, std::span<const std::int64_t> counts = {});
 
-  virtual Cost cost(std::int64_t positions) const = 0;
+  /// For a sequence of T tokens, the rows of GlobalRows come on top.
+  virtual Cost cost(std::int64_t tokens) const = 0;
 
  protected:
-  /// Rows of one document each; positions at or past lengths[b] (if given) are padding.
+  /// Rows of one document each, T >= 1; positions at or past lengths[b] (if given) are padding, zero in x. Results
+  /// there do not matter.
   virtual Tensor mix(const Tensor& x, std::span<const std::int64_t> lengths) = 0;
+  /// `step` with counts for every row, checked; recording is off. state.lengths() are those before the step, the caller
+  /// adds counts afterwards. Results at padding do not matter.
+  virtual Tensor advance(const Tensor& x, MixerState& state, std::span<const std::int64_t> counts) = 0;
+
+ private:
+  Tensor mix_documents(const Tensor& x, const std::vector<std::vector<std::int64_t>>& documents);
 };
 
 }  // namespace sq

@@ -3,6 +3,8 @@
 #pragma once
 
 #include "nn/fields.h"
+#include "nn/init.h"
+#include "nn/mixers/mixer.h"
 #include "nn/mixers/plan.h"
 
 #include <span>
@@ -24,6 +26,8 @@ struct MixerEntry {
   NamedShapes (*parameters)(const Json& options, const MixerContext& context);
   Cost (*cost)(const Json& options, const MixerContext& context, std::int64_t tokens);
   GlobalRows (*global_rows)(const Json& options);
+  /// The mixer itself; its parameters are those of `parameters`, drawn from `init` in that order.
+  std::unique_ptr<Mixer> (*make)(const Json& options, const MixerContext& context, Initializer& init);
   std::vector<FieldHelp> (*help)();
 };
 
@@ -44,7 +48,8 @@ Config read_options(const Json& options) {
 ///   NamedShapes parameters(const MixerContext&) const;
 ///   Cost cost(const MixerContext&, std::int64_t tokens) const;
 ///   GlobalRows global_rows() const;
-template <class Config>
+/// and whose class `Built` is made from (const Config&, const MixerContext&, Initializer&).
+template <class Config, class Built>
 constexpr MixerEntry mixer_entry(std::string_view name, std::string_view summary, std::string_view paper) {
   return {
       .name = name,
@@ -61,6 +66,9 @@ constexpr MixerEntry mixer_entry(std::string_view name, std::string_view summary
       .cost = [](const Json& options, const MixerContext& context,
                  std::int64_t tokens) { return detail::read_options<Config>(options).cost(context, tokens); },
       .global_rows = [](const Json& options) { return detail::read_options<Config>(options).global_rows(); },
+      .make = [](const Json& options, const MixerContext& context, Initializer& init) -> std::unique_ptr<Mixer> {
+        return std::make_unique<Built>(detail::read_options<Config>(options), context, init);
+      },
       .help = [] { return config_help<Config>(); },
   };
 }

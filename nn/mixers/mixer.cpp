@@ -1,0 +1,106 @@
+#include "nn/mixers/mixer.h"
+
+#include "autograd/grad_mode.h"
+#include "ops/concat.h"
+#include "ops/elementwise.h"
+#include "ops/view.h"
+
+#include <algorithm>
+#include <functional>
+
+namespace sq {
+namespace {
+
+/// u8 [B,T,1]: 1 at the first lengths[b] positions of row b.
+Tensor real_positions(std::span<const std::int64_t> lengths, std::int64_t positions) {
+  std::vector<std::uint8_t> mask;
+  mask.reserve(lengths.size() * static_cast<std::size_t>(positions));
+  for (const std::int64_t length : lengths)
+    for (std::int64_t t = 0; t < positions; ++t) mask.push_back(t < length ? 1 : 0);
+  return Tensor::from(mask, {static_cast<std::int64_t>(lengths.size()), positions, 1});
+}
+
+/// x with zeros outside `mask`; a NaN there goes too, forward and backward.
+Tensor cleared(const Tensor& x, const Tensor& mask) { return where(mask, x, Tensor::zeros({}, x.options())); }
+
+/// `what` is "length" or "count".
+void check_lengths(std::span<const std::int64_t> lengths, const Tensor& x, std::string_view what) {
+  require(static_cast<std::int64_t>(lengths.size()) == x.size(0), "mixer", "{} {}s for the {} rows of {}",
+          lengths.size(), what, x.size(0), x);
+  for (std::size_t b = 0; b < lengths.size(); ++b)
+    require(lengths[b] >= 0 && lengths[b] <= x.size(1), "mixer", "{} is no {} for row {} of {}", lengths[b], what, b,
+            x);
+}
+
+void check_documents(const std::vector<std::vector<std::int64_t>>& documents, const Tensor& x) {
+  require(static_cast<std::int64_t>(documents.size()) == x.size(0), "mixer",
+          "document starts for {} rows, but {} has {}", documents.size(), x, x.size(0));
+  for (std::size_t b = 0; b < documents.size(); ++b) {
+    const auto& starts = documents[b];
+    require(!starts.empty() && starts.front() == 0 && starts.back() < x.size(1) &&
+                std::adjacent_find(starts.begin(), starts.end(), std::greater_equal<>()) == starts.end(),
+            "mixer", "the document starts of row {} of {} must ascend from 0 and lie below {}", b, x, x.size(1));
+  }
+}
+
+}  // namespace
+
+MixerState::MixerState(const Mixer& owner, std::int64_t batch, std::int64_t capacity)
+    : owner_(&owner), lengths_(static_cast<std::size_t>(std::max<std::int64_t>(batch, 0))), capacity_(capacity) {
+  require(batch >= 1 && capacity >= 1, "mixer", "a state of {} rows of {} positions holds nothing", batch, capacity);
+}
+
+Tensor Mixer::forward(const Tensor& x, const SequenceInfo& info) {
+  require(x.rank() == 3, "mixer", "{} is not [B,T,C]", x);
+  require(info.lengths.empty() || info.documents.empty(), "mixer", "lengths and documents were both given");
+  if (!info.lengths.empty()) check_lengths(info.lengths, x, "length");
+  if (x.numel() == 0) return x;
+  if (!info.documents.empty()) {
+    check_documents(info.documents, x);
+    return mix_documents(x, info.documents);
+  }
+  const auto full = [&](std::int64_t length) { return length == x.size(1); };
+  if (std::all_of(info.lengths.begin(), info.lengths.end(), full)) return mix(x, {});
+  const Tensor mask = real_positions(info.lengths, x.size(1));
+  return cleared(mix(cleared(x, mask), info.lengths), mask);
+}
+
+Tensor Mixer::mix_documents(const Tensor& x, const std::vector<std::vector<std::int64_t>>& documents) {
+  const auto each_alone = [&](const Tensor& rows, const std::vector<std::int64_t>& starts) {
+    std::vector<Tensor> results;
+    for (std::size_t d = 0; d < starts.size(); ++d) {
+      const std::int64_t end = d + 1 < starts.size() ? starts[d + 1] : x.size(1);
+      results.push_back(mix(slice(rows, 1, starts[d], end), {}));
+    }
+    return results.size() == 1 ? results.front() : concat(results, 1);
+  };
+  const auto same = [&](const auto& starts) { return starts == documents.front(); };
+  if (std::all_of(documents.begin(), documents.end(), same)) return each_alone(x, documents.front());
+  std::vector<Tensor> rows;
+  for (std::int64_t b = 0; b < x.size(0); ++b)
+    rows.push_back(each_alone(slice(x, 0, b, b + 1), documents[static_cast<std::size_t>(b)]));
+  return concat(rows, 0);
+}
+
+Tensor Mixer::step(const Tensor& x, MixerState& state, std::span<const std::int64_t> counts) {
+  require(state.owner_ == this, "mixer", "the state belongs to another mixer");
+  const auto batch = static_cast<std::int64_t>(state.lengths_.size());
+  require(x.rank() == 3 && x.size(0) == batch && x.size(1) >= 1, "mixer", "{} is not [B,t,C] with B = {} and t >= 1", x,
+          batch);
+  if (!counts.empty()) check_lengths(counts, x, "count");
+  std::vector<std::int64_t> added(counts.begin(), counts.end());
+  if (counts.empty()) added.assign(state.lengths_.size(), x.size(1));
+  for (std::size_t b = 0; b < added.size(); ++b)
+    require(state.lengths_[b] + added[b] <= state.capacity_, "mixer",
+            "row {} of the state holds {} positions and has no room for {} more: its capacity is {}", b,
+            state.lengths_[b], added[b], state.capacity_);
+
+  const NoGrad no_grad;
+  const EvalMode evaluation(*this);
+  const Tensor y = advance(x, state, added);
+  for (std::size_t b = 0; b < added.size(); ++b) state.lengths_[b] += added[b];
+  const auto full = [&](std::int64_t count) { return count == x.size(1); };
+  return std::all_of(added.begin(), added.end(), full) ? y : cleared(y, real_positions(added, x.size(1)));
+}
+
+}  // namespace sq
