@@ -49,11 +49,6 @@ NamedShapes head_shapes(const ModelConfig& config) {
   return {{"lm_head.weight", {config.vocab_size, config.hidden_size}}};
 }
 
-/// Rows that the feed-forward of a layer treats: the last layer leaves out global rows, which nothing reads any more.
-std::int64_t feed_forward_rows(const ModelConfig& config, std::int64_t layer, std::int64_t tokens) {
-  return layer + 1 < config.num_layers ? config.global_rows().total(tokens) : tokens;
-}
-
 PartEstimate mixer_part(const ModelConfig& config, std::int64_t layer, std::int64_t tokens) {
   const MixerConfig& mixer = config.mixer_of(layer);
   const Cost cost = find_mixer(mixer.type).cost(mixer.options, config.context(layer), tokens);
@@ -127,13 +122,13 @@ ModelEstimate estimate_model(const ModelConfig& config, std::int64_t tokens) {
   e.tokens = tokens;
   const std::int64_t head_flops = 2 * tokens * config.hidden_size * config.vocab_size;
   const PartEstimate feed_forward{"feed-forward", count_elements(feed_forward_shapes(config)), 0, 0};
+  const std::int64_t rows = config.global_rows().total(tokens);
   const std::int64_t matrices = config.feed_forward.type == FeedForwardKind::swiglu ? 3 : 2;
   add_part(e.parts, {"embeddings", count_elements(embedding_shapes(config)), 0, 0});
   for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
     add_part(e.parts, mixer_part(config, layer, tokens));
     PartEstimate part = feed_forward;
-    part.forward_flops =
-        2 * feed_forward_rows(config, layer, tokens) * config.hidden_size * inner_width(config) * matrices;
+    part.forward_flops = 2 * rows * config.hidden_size * inner_width(config) * matrices;
     add_part(e.parts, part);
   }
   add_part(e.parts, {"norms", (2 * config.num_layers + 1) * count_elements(norm_shapes(config)), 0, 0});

@@ -5,6 +5,7 @@
 
 #include <span>
 #include <string_view>
+#include <vector>
 
 namespace sq {
 
@@ -16,6 +17,8 @@ struct Preset {
 };
 
 std::span<const Preset> presets();
+
+std::vector<std::string_view> preset_names();
 
 /// The file's content. Throws UsageError that lists the known presets.
 Json preset_document(std::string_view name);

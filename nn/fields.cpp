@@ -1,5 +1,6 @@
 #include "nn/fields.h"
 
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>

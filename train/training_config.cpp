@@ -2,6 +2,8 @@
 
 #include "models/presets.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 

@@ -78,8 +78,8 @@ NamedShapes HaloSConfig::parameters(const MixerContext& context) const {
   return shapes;
 }
 
-/// Tokens: query and output on T rows, keys and values on all rows that tokens read. Global rows: the last layer has
-/// none, because nothing reads them afterwards.
+/// attn projects all rows, and its pairs are those of tokens. global_attn serves the global rows; the last layer leaves
+/// it out, because nothing reads them afterwards.
 Cost HaloSConfig::cost(const MixerContext& context, std::int64_t tokens) const {
   const AttentionPlan a = plan(*this, context);
   const std::int64_t rows = global_rows().total(tokens);
@@ -90,7 +90,7 @@ Cost HaloSConfig::cost(const MixerContext& context, std::int64_t tokens) const {
           : causal_pairs(*this, causal_stride(context.layer, *this, context.max_seq_len), tokens);
   Cost cost{
       .parameters = count_elements(parameters(context)),
-      .forward_flops = a.query_flops(tokens) + a.key_value_flops(rows) + a.pair_flops(pairs) + a.output_flops(tokens),
+      .forward_flops = a.query_flops(rows) + a.key_value_flops(rows) + a.pair_flops(pairs) + a.output_flops(rows),
       .state_bytes = a.cache_bytes(rows)};
   if (globals > 0 && context.layer + 1 < context.num_layers) {
     const std::int64_t chunks = globals / num_globals;
