@@ -26,7 +26,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const CrossEnt
 /// cross_entropy(x Wᵀ, targets) with x [..., C] and W [V,C], without ever holding the logits of all positions: they
 /// exist for a block of positions at a time. Where gradients are wanted they are formed on the way, block by block,
 /// while the block's logits are at hand: dx = dz W, dW = dzᵀ x. So the three matrix products run once each, and
-/// backward only scales by dy.  Saves dx and dW. In memory: the gradients and a block of at most 2²² logits (or 16
+/// backward only scales by dy.  Saves dx and dW. In memory: the gradients and a block of at most 2²⁴ logits (or 16
 /// positions).
 Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets,
                             const CrossEntropyOptions& options = {});

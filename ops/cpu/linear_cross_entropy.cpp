@@ -1,6 +1,5 @@
 // ops/cpu/linear_cross_entropy.cpp: a block of positions at a time: logits (one product), losses and dlogits in place,
-// then dx and dW (one product each). A block is large enough for the products to run at full speed and small enough for
-// its logits to stay in a last-level cache.
+// then dx and dW (one product each).
 #include "ops/cross_entropy.h"
 #include "tensor/cpu/gemm.h"
 
@@ -9,11 +8,13 @@
 namespace sq::kernel {
 namespace {
 
-constexpr std::int64_t kLogitsAtOnce = std::int64_t{1} << 22;
-constexpr std::int64_t kLeastRows = 16;
+// Every product reads all of W again, so a block of few positions runs at the speed of memory: 64 rows cost half as
+// much again as 256, more than 256 gain little.
+constexpr std::int64_t kEnoughRows = 256, kLeastRows = 16;
+constexpr std::int64_t kFewLogits = std::int64_t{1} << 22, kMostLogits = std::int64_t{1} << 24;
 
 std::int64_t rows_per_block(std::int64_t rows, std::int64_t columns) {
-  const std::int64_t most = std::max(kLogitsAtOnce / columns, kLeastRows);
+  const std::int64_t most = std::max({kFewLogits / columns, std::min(kEnoughRows, kMostLogits / columns), kLeastRows});
   const std::int64_t blocks = (rows + most - 1) / most;
   return (rows + blocks - 1) / blocks;  // blocks of one size rather than a small last one
 }
