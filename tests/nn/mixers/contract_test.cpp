@@ -252,7 +252,8 @@ TEST_SUITE("mixer contract") {
       const Tensor y = mixer->forward(random_rows(2, 40));
       backward(y, random_rows(2, 40, DType::f32, 10));
       for (const auto& [name, tensor] : mixer->named_parameters()) {
-        CAPTURE(name);
+        const std::string parameter = name;  // a lambda of CAPTURE cannot refer to a structured binding
+        CAPTURE(parameter);
         REQUIRE(grad(tensor).defined());
         CHECK(!same_bits(grad(tensor), Tensor::zeros_like(tensor)));
       }
