@@ -341,6 +341,23 @@ TEST_SUITE("mixer contract") {
     });
   }
 
+  TEST_CASE("16-bit floats work, in steps too, to their own precision") {
+    for_each_case([](const MixerCase& c) {
+      const std::unique_ptr<Mixer> exact = make_mixer(c, DType::f64);
+      randomise(*exact, 1, 0.2);
+      for (const DType dtype : {DType::bf16, DType::f16}) {
+        const std::unique_ptr<Mixer> mixer = make_mixer(c, dtype);
+        mixer->load_state_dict(exact->state_dict(), "mixer");
+        const Tensor x = random_rows(2, 40, DType::f64), y = mixer->forward(packed_copy(x, dtype));
+        CHECK(y.dtype() == dtype);
+        CHECK(relative_error(y, exact->forward(x)) <= tolerance(dtype));
+        CHECK(relative_error(in_steps(*mixer, packed_copy(x, dtype), {9, 1}), y) <= tolerance(dtype));
+        backward(y, Tensor::ones(y.shape(), y.options()));
+        for (const auto& [name, tensor] : mixer->named_parameters()) CHECK(all_finite(grad(tensor)));
+      }
+    });
+  }
+
   TEST_CASE("misuse is refused in one sentence and changes nothing") {
     for_each_case([](const MixerCase& c) {
       const std::unique_ptr<Mixer> mixer = make_mixer(c), other = make_mixer(c);
