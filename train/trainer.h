@@ -107,7 +107,8 @@ class Trainer {
   ~Trainer();
 
   /// Takes over the newest undamaged checkpoint of the folder; call it before run(). Throws UsageError when there is
-  /// none, and when configuration, data or model are not those of the run.
+  /// none, and when configuration, options that the parameters depend on (among them the schedule), data or model are
+  /// not those of the run.
   void resume();
 
   /// Trains until a limit is reached, the data end, or `stop` becomes true; then a checkpoint is written. An

@@ -16,6 +16,29 @@ std::optional<double> read_number(const Json& value) {
   return value.is_null() ? std::nullopt : std::optional(value.get<double>());
 }
 
+/// The options that the parameters depend on. A limit that a schedule was derived from shows up here as well.
+Json settings_json(const TrainerOptions& o) {
+  const auto name = [](auto choice) { return choices(choice)[static_cast<std::size_t>(choice)]; };
+  const Schedule& s = o.schedule;
+  const AdamWSettings& a = o.optimizer;
+  return {{"accumulation", o.accumulation},
+          {"max_norm", o.max_norm},
+          {"faithful", o.faithful},
+          {"schedule",
+           {{"shape", name(s.shape)},
+            {"learning_rate", s.learning_rate},
+            {"min_learning_rate", s.min_learning_rate},
+            {"warmup_steps", s.warmup_steps},
+            {"decay_steps", s.decay_steps},
+            {"cooldown_steps", s.cooldown_steps}}},
+          {"optimizer",
+           {{"beta1", a.beta1},
+            {"beta2", a.beta2},
+            {"epsilon", a.epsilon},
+            {"weight_decay", a.weight_decay},
+            {"decay", name(a.decay)}}}};
+}
+
 Json to_json(const std::optional<StepReport>& report) {
   if (!report) return {};
   return {
@@ -46,6 +69,7 @@ Json Trainer::state_json() const {
           {"step_to_evaluate", to_json(counters_.open)},
           {"generator", {{"seed", generator_.seed}, {"next_stream", generator_.next_stream}}},
           {"data", position_()},
+          {"settings", settings_json(options_)},
           {"config", job_.config}};
 }
 
@@ -90,6 +114,7 @@ void Trainer::resume() {
   const std::string state_file = (loaded.path / "state.json").string();
   try {
     require_same_config(state.at("config"), job_.config, job_.free_config);
+    require_same_config(state.at("settings"), settings_json(options_));
     job_.data->restore(state.at("data"));
     job_.model.load_state_dict(loaded.content.model, (loaded.path / "model.safetensors").string());
     optimizer_.load_state(loaded.content.optimizer, (loaded.path / "optimizer.safetensors").string());

@@ -43,6 +43,7 @@ struct Part {
   int threads = 1;
   std::int64_t eval_every = 0;
   std::int64_t eval_batch_size = 8;
+  std::int64_t decay_steps = kSteps;
   std::unique_ptr<BatchSource> data = {};
   Json config = {{"hidden", 8}, {"seed", 5}};
 };
@@ -60,6 +61,7 @@ TrainingResult train_part(const fs::path& folder, Part part) {
   TrainerOptions options = options_of_run();
   options.eval_every = part.eval_every;
   options.eval_batch_size = part.eval_batch_size;
+  options.schedule.decay_steps = part.decay_steps;
   TrainingJob job{.model = model,
                   .loss = model.loss_function(),
                   .data = part.data ? std::move(part.data) : test::toy_batches(11, 2, true),
@@ -333,6 +335,8 @@ TEST_CASE("resuming with another configuration, other data or another model is r
   };
   CHECK(refusal({.config = {{"hidden", 16}, {"seed", 6}}}) ==
         "resume: the configuration is not that of the run (before → now): hidden: 8 → 16; seed: 5 → 6");
+  CHECK(refusal({.decay_steps = 20}) ==
+        "resume: the configuration is not that of the run (before → now): schedule.decay_steps: 14 → 20");
   CHECK(test::contains(refusal({.data = test::toy_batches(11, 2, true, "others")}), "others11"));
   CHECK(test::contains(refusal({.data = test::toy_batches(12, 2, true)}), "successors12"));
 
