@@ -76,9 +76,18 @@ void Progress::step(const StepReport& report) {
   const bool first = start_step_ < 0;
   if (first) start_ = now, start_step_ = report.step;
   last_ = report;
+  last_.tokens_per_s = smoothed_speed(report);
   pending_ = true;
   const double interval = options_.live ? options_.redraw_seconds : options_.line_seconds;
   if (first || report.val_loss || report.step == report.last_step || now - shown_ >= interval) show();
+}
+
+/// Tokens by seconds, both summed with weights that fade by a tenth each step.
+double Progress::smoothed_speed(const StepReport& report) {
+  constexpr double kFade = 0.9;
+  recent_seconds_ = kFade * recent_seconds_ + report.seconds;
+  recent_tokens_ = kFade * recent_tokens_ + report.tokens_per_s * report.seconds;
+  return recent_seconds_ > 0 ? recent_tokens_ / recent_seconds_ : report.tokens_per_s;
 }
 
 /// The steps seen took (now - start) / (step - first) seconds each, evaluations and saving included.

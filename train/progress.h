@@ -47,16 +47,18 @@ class Progress {
   void finish();
 
  private:
+  double smoothed_speed(const StepReport& report);
   double seconds_left(const StepReport& report);
   void show();
   void end_live_line();
   void print(const std::string& text);
 
   ProgressOptions options_;
-  std::string live_line_;         // as it stands on the terminal
-  StepReport last_;               // the newest report,
-  bool pending_ = false;          // whether it waits to be shown,
-  double shown_ = 0;              // and when one was last shown
+  std::string live_line_;  // as it stands on the terminal
+  StepReport last_;        // the newest report,
+  bool pending_ = false;   // whether it waits to be shown,
+  double shown_ = 0;       // and when one was last shown
+  double recent_seconds_ = 0, recent_tokens_ = 0;
   double start_ = 0;              // when the first report came,
   std::int64_t start_step_ = -1;  // and its step
 };

@@ -95,6 +95,17 @@ TEST_CASE("the time left is what the steps so far took, times those to come") {
   CHECK(recorded.text().ends_with("tokens/s  32 s left\n"));
 }
 
+TEST_CASE("the speed shown is that of the last few steps together") {
+  Recorded recorded({.line_seconds = 0});
+  StepReport r = report(1);
+  r.seconds = 1, r.tokens_per_s = 200;
+  recorded.progress->step(r);
+  r.seconds = 9, r.tokens_per_s = 20;  // 180 tokens
+  recorded.progress->step(r);
+  CHECK(recorded.text().find("  200 tokens/s") != std::string::npos);
+  CHECK(recorded.text().find("  36 tokens/s") != std::string::npos);  // (0.9 · 200 + 180) / (0.9 · 1 + 9)
+}
+
 TEST_CASE("on a terminal one line changes in place, and notices stand above it") {
   Recorded recorded({.live = true, .width = 70});
   recorded.progress->step(report(1));
