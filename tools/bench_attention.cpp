@@ -62,7 +62,8 @@ Core halo_s_core(const Options& o, std::int64_t n) {
                                                                                  : faithful_graph(n, 1, config));
   if (o.causal) hide_future(*table);
   Core core;
-  const std::shared_ptr<const NeighborList> list = make_neighbor_list(to_tensor(*table), {}, n);
+  const std::shared_ptr<const NeighborList> list =
+      std::make_shared<const NeighborList>(make_neighbor_list(to_tensor(*table), {}, n));
   NeighborAttentionOptions options;
   options.causal = o.causal;
   core.run = [list, options](const Tensor& q, const Tensor& k, const Tensor& v) {

@@ -105,7 +105,7 @@ Result check_sparse_attention(const std::filesystem::path& path) {
     hide_repeats(table);
   }
   const Tensor positions = Tensor::arange(length);
-  NeighborRows rows{.list = make_neighbor_list(to_tensor(table), {}, length),
+  NeighborRows rows{.list = std::make_shared<const NeighborList>(make_neighbor_list(to_tensor(table), {}, length)),
                     .query_positions = positions,
                     .key_positions = positions};
   for (const DType dtype : kTypes) {

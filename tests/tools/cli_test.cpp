@@ -1,0 +1,155 @@
+// The command line: help, results, and one clear line for bad input.
+#include "tests/tools/run_tool.h"
+
+#include <algorithm>
+#include <cmath>
+
+using namespace sq;
+using namespace sq::test;
+
+namespace {
+
+/// A small run on a small text, used by all tests of this file.
+const std::string& trained_model() {
+  static const TemporaryFolder folder;
+  static const std::string model = [] {
+    const std::string text = (folder.path() / "text.txt").string(), out = (folder.path() / "model").string();
+    std::string content;
+    for (int i = 0; i < 300; ++i) content += "the quick brown fox jumps over the lazy dog. ";
+    replace_file(text, content);
+    const ToolResult result = run_tool(fmt::format("train --preset halo-s-tiny --data {} --out {} --steps 3 --batch-size 2 --context 32 --quiet --set tokenizer=char "
+                                                   "--set hidden_size=32 --set num_layers=2 --json",
+                                                   text, out));
+    INFO(result.err);
+    REQUIRE(result.status == 0);
+    return out;
+  }();
+  return model;
+}
+
+}  // namespace
+
+TEST_CASE("help and version") {
+  const ToolResult help = run_tool("--help");
+  CHECK(help.status == 0);
+  for (const char* command : {"train", "generate", "eval", "logits", "bench", "summary", "info"}) CHECK(help.out.find(command) != std::string::npos);
+  CHECK(run_tool("train --help").out.find("--resume") != std::string::npos);
+  CHECK(run_tool("--version").status == 0);
+}
+
+TEST_CASE("wrong usage is refused in one line") {
+  check_refused("", "subcommand");
+  check_refused("fly", "fly");
+  check_refused("train --preset halo-s-tiny", "--out");
+  check_refused("info --threads 0", "--threads: 0 is not a number of threads; use 1 to 4096");
+  check_refused("info --threads -1", "--threads");
+  check_refused("info --threads many", "many");
+  check_refused("info --device tpu", "'tpu' is not a device");
+  check_refused("info --device cuda", "this build has no CUDA; use cpu");
+  check_refused("info --dtype f8", "'f8' is unknown");
+  check_refused("bench gemm --m 0", "must be at least 1");
+  check_refused("bench attention --mixer nothing --n 8", "nothing");
+  check_refused("summary", "--preset");
+}
+
+TEST_CASE("generate continues the prompt, the same way for the same seed") {
+  const std::string base = "generate --model " + trained_model() + " --prompt 'the quick' --max-new-tokens 12";
+  const ToolResult first = run_tool(base + " --seed 7 --quiet"), second = run_tool(base + " --seed 7 --quiet");
+  CHECK(first.status == 0);
+  CHECK(first.out == second.out);
+  CHECK(first.out.starts_with("the quick"));
+  CHECK(first.out.size() == std::string("the quick").size() + 12 + 1);
+  CHECK(first.err.empty());
+  const auto json = run_tool(base + " --json --temperature 0").json();
+  CHECK(json["tokens"] == 12);
+  CHECK(json["tokens_per_s"] > 0);
+  CHECK(json["text"].get<std::string>() == "the quick" + json["continuation"].get<std::string>());
+  const ToolResult several = run_tool(base + " --prompt 'a' --json");
+  CHECK(std::count(several.out.begin(), several.out.end(), '\n') == 2);
+}
+
+TEST_CASE("generation goes on past the context, or stops there on request") {
+  const std::string command = "generate --model " + trained_model() + " --prompt 'the quick' --max-new-tokens 600 --json";
+  const ToolResult slid = run_tool(command);
+  CHECK(slid.json()["tokens"] == 600);
+  CHECK(slid.err.find("its last half was kept") != std::string::npos);
+  CHECK(run_tool(command + " --when-full stop").json()["tokens"] < 600);
+}
+
+TEST_CASE("generate refuses what it cannot use") {
+  const std::string base = "generate --model " + trained_model();
+  check_refused(base + " --prompt ''", "the prompt is empty");
+  check_refused(base + " --prompt 'é'", "é");
+  check_refused(base + " --prompt the --temperature -1", "temperature -1");
+  check_refused(base + " --prompt the --temperature nan", "temperature nan");
+  check_refused(base + " --prompt the --top-k -1", "top_k -1");
+  check_refused(base + " --prompt the --top-p 0", "top_p 0");
+  check_refused(base + " --prompt the --max-new-tokens -3", "max_new_tokens -3");
+  check_refused("generate --model /nowhere --prompt a", "/nowhere");
+}
+
+TEST_CASE("eval measures loss, perplexity and bits per byte") {
+  const TemporaryFolder folder;
+  const std::string text = (folder.path() / "t.txt").string();
+  replace_file(text, "the quick brown fox jumps over the lazy dog. the lazy dog sleeps.");
+  const auto json = run_tool("eval --model " + trained_model() + " --data " + text + " --context 16 --json").json();
+  CHECK(json["tokens"] == 64);
+  CHECK(json["perplexity"].get<double>() == doctest::Approx(std::exp(json["loss"].get<double>())));
+  CHECK(json["bits_per_byte"].get<double>() == doctest::Approx(json["loss"].get<double>() / std::log(2.0)));
+  check_refused("eval --model " + trained_model() + " --data " + text + " --context 100", "100");
+  check_refused("eval --model " + trained_model() + " --data " + text + " --context 100000", "100000 is not possible");
+  check_refused("eval --model " + trained_model() + " --data /nowhere.txt", "/nowhere.txt");
+}
+
+TEST_CASE("logits go into a file") {
+  const TemporaryFolder folder;
+  const std::string out = (folder.path() / "logits.safetensors").string();
+  CHECK(run_tool("logits --model " + trained_model() + " --ids 1,2,3 --out " + out).status == 0);
+  CHECK(std::filesystem::exists(out));
+  check_refused("logits --model " + trained_model() + " --ids 1,2,999 --out " + out, "999 is not an id");
+  check_refused("logits --model " + trained_model() + " --ids 1,x --out " + out, "x");
+}
+
+TEST_CASE("a damaged model folder is refused with the file's name") {
+  const TemporaryFolder folder;
+  const auto copy = folder.path() / "model";
+  std::filesystem::copy(trained_model(), copy, std::filesystem::copy_options::recursive);
+  const std::string weights = read_file(copy / "model.safetensors");
+  const std::string command = "generate --prompt the --model " + copy.string();
+  replace_file(copy / "model.safetensors", weights.substr(0, weights.size() / 2));
+  check_refused(command, "model.safetensors");
+  replace_file(copy / "model.safetensors", "not a model");
+  check_refused(command, "model.safetensors");
+  std::string oversized = weights;
+  oversized[6] = '\x7f';  // a header of absurd length
+  replace_file(copy / "model.safetensors", oversized);
+  check_refused(command, "claims a header");
+  replace_file(copy / "model.safetensors", weights);
+  replace_file(copy / "tokenizer.json", "{}");
+  check_refused(command, "tokenizer.json");
+  replace_file(copy / "tokenizer.json", R"({"kind":"byte"})");
+  check_refused(command, "256");
+  replace_file(copy / "config.json", "{\"hidden_size\": 31}");
+  check_refused(command, "config.json");
+}
+
+TEST_CASE("summary and info speak JSON") {
+  CHECK(run_tool("summary --preset gpt2-124m --json").json()["parameters"] == 124439808);
+  CHECK(run_tool("summary --preset halo-s-quickstart").out.find("parameters") != std::string::npos);
+  const auto info = run_tool("info --json --threads 1").json();
+  CHECK(info["threads"] == 1);
+  CHECK(info["mixers"].size() >= 2);
+}
+
+TEST_CASE("benchmarks give the promised keys") {
+  for (const char* command : {"bench gemm --m 32 --n 16 --k 8", "bench attention --mixer halo_s --n 64 --heads 2 --dim 8", "bench attention --mixer dense --n 64 --heads 2 --dim 8",
+                              "bench attention --mixer halo_s --n 64 --heads 2 --dim 8 --whole", "bench train --preset nanogpt-cpu --batch-size 1 --context 16",
+                              "bench decode --preset nanogpt-cpu --prompt 4 --tokens 4", "bench ops softmax"}) {
+    CAPTURE(command);
+    const ToolResult result = run_tool(std::string(command) + " --runs 1 --warmup 0 --json");
+    CAPTURE(result.err);
+    REQUIRE(result.status == 0);
+    const auto line = nlohmann::json::parse(result.out.substr(0, result.out.find('\n')));
+    for (const char* key : {"work", "ms", "min_ms", "max_ms", "gflops", "gbytes_per_s", "share_of_peak", "threads"}) CHECK(line.contains(key));
+  }
+}
