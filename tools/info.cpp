@@ -34,7 +34,7 @@ Json gather_info() {
   info["copy_gbytes_per_s"] = cpu::measure_copy_bandwidth();
   info["cuda"] = false;
   for (const MixerEntry* entry : mixer_registry()) info["mixers"].push_back(entry->name);
-  for (const std::string_view preset : preset_names()) info["presets"].push_back(preset);
+  for (const Preset& preset : presets()) info["presets"].push_back(preset.name);
   return info;
 }
 

@@ -1,6 +1,6 @@
 #include "tests/golden/harness.h"
 
-#include "tests/support/compare.h"
+#include "tests/support/relative_error.h"
 
 #include <algorithm>
 #include <cstdio>

@@ -5,6 +5,7 @@
 #include "tensor/memory.h"
 #include "tensor/random.h"
 #include "tensor/tensor.h"
+#include "tests/support/relative_error.h"
 
 #include <doctest/doctest.h>
 
@@ -12,24 +13,6 @@
 #include <cmath>
 
 namespace sq::test {
-
-/// Largest |a - b| over largest |b| (plain largest |a| where b is all zero); infinite when the shapes differ or a NaN
-/// or infinity stands in one and not at the same place in the other.
-inline double relative_error(const Tensor& a, const Tensor& b) {
-  if (a.shape() != b.shape()) return INFINITY;
-  const std::vector<double> x = a.to_vector<double>(), y = b.to_vector<double>();
-  double error = 0, scale = 0;
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    if (x[i] == y[i] || (std::isnan(x[i]) && std::isnan(y[i]))) {
-      if (std::isfinite(y[i])) scale = std::max(scale, std::abs(y[i]));
-      continue;
-    }
-    if (!std::isfinite(x[i]) || !std::isfinite(y[i])) return INFINITY;
-    error = std::max(error, std::abs(x[i] - y[i]));
-    scale = std::max(scale, std::abs(y[i]));
-  }
-  return scale > 0 ? error / scale : error;
-}
 
 /// How far two ways of computing the same values may differ, relative to the largest value: a few roundings of sums of
 /// up to some thousand terms.
