@@ -1,6 +1,8 @@
 // tools/subquad.cpp: the command line. Exit status 0: done; 1: failed while running; 2: wrong usage or bad input.
 #include "tools/cli.h"
 
+#include <fmt/ranges.h>
+
 #include <cstdio>
 #include <exception>
 
@@ -31,6 +33,12 @@ int run(int argc, char** argv) {
   sq::cli::add_bench(app);
   sq::cli::add_summary(app);
   sq::cli::add_info(app);
+  if (argc > 1 && argv[1][0] != '-' && !app.get_subcommand_no_throw(argv[1])) {
+    std::vector<std::string> known;
+    for (const CLI::App* command : app.get_subcommands([](CLI::App*) { return true; }))
+      known.push_back(command->get_name());
+    return fail(2, fmt::format("'{}' is no subcommand; use one of {}", argv[1], fmt::join(known, ", ")));
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& request) {  // --help, --version

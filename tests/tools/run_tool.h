@@ -7,10 +7,10 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
-#include <sys/wait.h>
 
 #include <cstdlib>
 #include <string>
+#include <sys/wait.h>
 
 namespace sq::test {
 
@@ -26,7 +26,8 @@ struct ToolResult {
 inline ToolResult run_tool(const std::string& arguments) {
   const TemporaryFolder folder;
   const std::string out = (folder.path() / "out").string(), err = (folder.path() / "err").string();
-  const int code = std::system(fmt::format("'{}' {} >'{}' 2>'{}' </dev/null", SUBQUAD_TOOL, arguments, out, err).c_str());
+  const int code =
+      std::system(fmt::format("'{}' {} >'{}' 2>'{}' </dev/null", SUBQUAD_TOOL, arguments, out, err).c_str());
   return {WIFEXITED(code) ? WEXITSTATUS(code) : 128 + WTERMSIG(code), read_file(out), read_file(err)};
 }
 
