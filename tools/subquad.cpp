@@ -3,6 +3,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 
@@ -33,12 +34,11 @@ int run(int argc, char** argv) {
   sq::cli::add_bench(app);
   sq::cli::add_summary(app);
   sq::cli::add_info(app);
-  if (argc > 1 && argv[1][0] != '-' && !app.get_subcommand_no_throw(argv[1])) {
-    std::vector<std::string> known;
-    for (const CLI::App* command : app.get_subcommands([](CLI::App*) { return true; }))
-      known.push_back(command->get_name());
+  std::vector<std::string> known;
+  for (const CLI::App* command : app.get_subcommands([](CLI::App*) { return true; }))
+    known.push_back(command->get_name());
+  if (argc > 1 && argv[1][0] != '-' && std::find(known.begin(), known.end(), argv[1]) == known.end())
     return fail(2, fmt::format("'{}' is no subcommand; use one of {}", argv[1], fmt::join(known, ", ")));
-  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& request) {  // --help, --version
