@@ -72,6 +72,7 @@ void add_bench(CLI::App& app) {
   CLI::App* bench = app.add_subcommand("bench", "time matrix products, operations, attention, training and decoding");
   bench->require_subcommand(1);
   add_bench_gemm(*bench);
+  add_bench_ops(*bench);
 
   add_bench_attention(*bench);
   add_bench_train(*bench);

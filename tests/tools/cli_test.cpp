@@ -151,7 +151,7 @@ TEST_CASE("benchmarks give the promised keys") {
         "bench attention --mixer dense --n 64 --heads 2 --dim 8",
         "bench attention --mixer halo_s --n 64 --heads 2 --dim 8 --whole",
         "bench train --preset nanogpt-cpu --batch-size 1 --context 16",
-        "bench decode --preset nanogpt-cpu --prompt 4 --tokens 4"}) {
+        "bench decode --preset nanogpt-cpu --prompt 4 --tokens 4", "bench ops softmax adamw"}) {
     CAPTURE(command);
     const ToolResult result = run_tool(command + " --runs 1 --warmup 0 --json");
     CAPTURE(result.err);

@@ -1,0 +1,159 @@
+// subquad train: runs, resuming to the bit, and input that is refused without leaving a trace.
+#include "tests/tools/run_tool.h"
+
+#include <algorithm>
+#include <chrono>
+#include <signal.h>
+#include <thread>
+#include <unistd.h>
+
+using namespace sq;
+using namespace sq::test;
+
+namespace {
+
+const std::string kSmall =
+    "train --preset halo-s-tiny --set hidden_size=16 --set num_layers=1 --set mixer.num_heads=2 --context 16 "
+    "--batch-size 2 --quiet ";
+
+std::string write_text(const TemporaryFolder& folder) {
+  std::string content;
+  for (int i = 0; i < 400; ++i) content += "line " + std::to_string(i * i) + " of a text that trains\n";
+  const auto path = folder.path() / "text.txt";
+  replace_file(path, content);
+  return path.string();
+}
+
+/// Starts the tool, waits until its run has made `lines` lines of metrics, and sends it a signal. Its exit status.
+int interrupt(const std::string& arguments, const std::filesystem::path& metrics, int lines, int signal) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::execl("/bin/sh", "sh", "-c", fmt::format("exec '{}' {} >/dev/null 2>&1", SUBQUAD_TOOL, arguments).c_str(),
+            nullptr);
+    ::_exit(127);
+  }
+  for (int wait = 0; wait < 3000; ++wait) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    if (!std::filesystem::exists(metrics)) continue;
+    const std::string text = read_file(metrics);
+    if (std::count(text.begin(), text.end(), '\n') >= lines) break;
+  }
+  ::kill(child, signal);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+}  // namespace
+
+TEST_CASE("a run that is killed or stopped and resumed ends with the same bytes") {
+  const TemporaryFolder folder;
+  const std::string text = write_text(folder);
+  for (const std::string extra : {"", "--set accumulation=3 --set dropout=0.1 --set data.stride=7 "}) {
+    CAPTURE(extra);
+    const auto out = [&](const std::string& name) { return folder.path() / (name + std::to_string(extra.size())); };
+    const auto command = [&](const std::string& name) {
+      return kSmall + extra +
+             fmt::format("--data {} --out {} --steps 400 --save-every 50 --eval-every 0", text, out(name).string());
+    };
+    REQUIRE(run_tool(command("whole")).status == 0);
+    const std::string whole = read_file(out("whole") / "model.safetensors");
+    CHECK(interrupt(command("killed"), out("killed") / "metrics.jsonl", 120, SIGKILL) == 128 + SIGKILL);
+    REQUIRE(run_tool(command("killed") + " --resume").status == 0);
+    CHECK(read_file(out("killed") / "model.safetensors") == whole);
+    CHECK(interrupt(command("stopped"), out("stopped") / "metrics.jsonl", 120, SIGINT) == 0);
+    REQUIRE(run_tool(fmt::format("train --out {} --resume --quiet", out("stopped").string())).status ==
+            0);  // all else is remembered
+    CHECK(read_file(out("stopped") / "model.safetensors") == whole);
+    const std::string metrics = read_file(out("killed") / "metrics.jsonl");
+    CHECK(std::count(metrics.begin(), metrics.end(), '\n') == 400);
+  }
+}
+
+TEST_CASE("one thread and two write the same model") {
+  const TemporaryFolder folder;
+  const std::string text = write_text(folder);
+  std::vector<std::string> models;
+  for (const int threads : {1, 2}) {
+    const auto out = folder.path() / std::to_string(threads);
+    REQUIRE(run_tool(kSmall + fmt::format("--data {} --out {} --steps 20 --threads {}", text, out.string(), threads))
+                .status == 0);
+    models.push_back(read_file(out / "model.safetensors"));
+  }
+  CHECK(models[0] == models[1]);
+}
+
+TEST_CASE("every kind of data trains") {
+  const TemporaryFolder folder;
+  const std::string text = write_text(folder);
+  std::string lines;
+  for (int i = 0; i < 60; ++i)
+    lines += fmt::format("{{\"text\": \"document number {} with enough letters in it\"}}\n", i);
+  const auto jsonl = folder.path() / "data.jsonl";
+  replace_file(jsonl, lines);
+  int number = 0;
+  for (const std::string& data : std::vector<std::string>{
+           "", "--data " + text, "--data " + jsonl.string(), "--data " + jsonl.string() + " --set data.kind=jsonl_lazy",
+           "--data " + jsonl.string() + " --set data.kind=stream", "--data " + text + " --set tokenizer=word",
+           "--set data.kind=copy", "--set data.kind=needle --set data.needle_distance=5"}) {
+    CAPTURE(data);
+    const auto out = folder.path() / std::to_string(number++);
+    const ToolResult result = run_tool(kSmall + data + " --steps 2 --out " + out.string() + " --json");
+    CAPTURE(result.err);
+    REQUIRE(result.status == 0);
+    CHECK(result.json()["step"] == 2);
+    CHECK(std::filesystem::exists(out / "model.safetensors"));
+  }
+}
+
+TEST_CASE("bad data and settings are refused and nothing is written") {
+  const TemporaryFolder folder;
+  const std::string text = write_text(folder), out = (folder.path() / "out").string();
+  const auto file = [&](const std::string& name, const std::string& content) {
+    replace_file(folder.path() / name, content);
+    return (folder.path() / name).string();
+  };
+  const auto refused = [&](const std::string& arguments, const std::string& reason) {
+    check_refused("train " + arguments + " --out " + out, reason);
+    CHECK_FALSE(std::filesystem::exists(out));
+  };
+  const std::string preset = "--preset halo-s-tiny ", data = preset + "--data ";
+  refused(data + "/nowhere.txt", "/nowhere.txt");
+  refused(data + folder.path().string(), "folder");
+  refused(data + file("empty.txt", ""), "empty");
+  refused(data + file("binary.bin", std::string("ab\0cd", 5)), "binary");
+  refused(data + file("latin1.txt", "caf\xe9 au lait"), "UTF-8");
+  refused(data + file("short.txt", "too short"), "257");
+  refused(data + file("bad.jsonl", "not json\n"), "bad.jsonl");
+  refused("--preset nothing", "halo-s-tiny");
+  refused("--config " + file("broken.json", "{"), "broken.json");
+  refused("--config /nowhere.json", "/nowhere.json");
+  refused("", "--preset");
+  refused(preset + "--set hidden_size=130", "130");
+  refused(preset + "--set mixer.local_window=0", "local_window");
+  refused(preset + "--set mixer.windows=8", "windows");
+  refused(preset + "--set num_layers=two", "num_layers");
+  refused(preset + "--context 5000", "5000");
+  refused(preset + "--lr nan", "learning_rate");
+  refused(preset + "--lr -1", "learning_rate");
+  refused(preset + "--steps -5", "steps");
+  refused(preset + "--batch-size 0", "batch_size");
+  refused(preset + "--threads 0", "--threads");
+  refused(preset + "--device cuda", "CUDA");
+  refused(preset + "--resume", "holds no");
+  refused(preset + "--resume --force", "--force");
+  refused(preset + "--dtype bf16", "bf16");
+}
+
+TEST_CASE("a folder that holds a run is not overwritten, and another configuration does not continue it") {
+  const TemporaryFolder folder;
+  const std::string text = write_text(folder), out = (folder.path() / "out").string();
+  const std::string command = kSmall + "--data " + text + " --out " + out + " --steps 4";
+  REQUIRE(run_tool(command).status == 0);
+  const std::string model = read_file(folder.path() / "out" / "model.safetensors");
+  check_refused(command, "--resume");
+  check_refused(command + " --resume --lr 0.5", "learning_rate");
+  CHECK(read_file(folder.path() / "out" / "model.safetensors") == model);
+  CHECK(run_tool(command + " --force --seed 3").status == 0);
+  CHECK(read_file(folder.path() / "out" / "model.safetensors") != model);
+}
