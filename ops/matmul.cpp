@@ -132,17 +132,25 @@ Tensor transposed(const Tensor& x) {
 
 Tensor with_shape(const Tensor& x, const Shape& shape) { return x.shape() == shape ? x : reshape(x, shape); }
 
+/// A·B, which is the gradient of `like`, in the memory order of `like`: whoever handed in a transposed view gets a
+/// gradient that is row-major again once it is transposed back.
+Tensor gradient_product(const Tensor& a, const Tensor& b, const Tensor& like) {
+  const bool swapped = like.strides()[like.rank() - 2] == 1 && like.size(-2) > 1 && like.size(-1) > 1;
+  return swapped ? transposed(product(transposed(b), transposed(a), {}, "matmul")) : product(a, b, {}, "matmul");
+}
+
 /// x as [rows, C].
 Tensor as_rows(const Tensor& x) { return reshape(x, {x.size(-1) == 0 ? 0 : -1, x.size(-1)}); }
 
 /// dB = Aᵀ·dC. When all share one B it is one product over all rows.
-Tensor matmul_backward_b(const Tensor& a, const Tensor& dc, const Shape& b_shape) {
+Tensor matmul_backward_b(const Tensor& a, const Tensor& dc, const Tensor& b) {
+  const Shape& b_shape = b.shape();
   std::int64_t batch = 1;
   for (int axis = 0; axis + 2 < b_shape.rank(); ++axis) batch *= b_shape[axis];
   const bool shared = batch == 1 && a.shape().rank() > 2 && a.numel() > 0 && dc.numel() > 0 &&
                       a.numel() / a.size(-1) == dc.numel() / dc.size(-1);
-  if (shared) return reshape(product(transposed(as_rows(a)), as_rows(dc), {}, "matmul"), b_shape);
-  return sum_to(product(transposed(a), dc, {}, "matmul"), b_shape);
+  if (shared) return reshape(gradient_product(transposed(as_rows(a)), as_rows(dc), b), b_shape);
+  return sum_to(gradient_product(transposed(a), dc, b), b_shape);
 }
 
 }  // namespace
@@ -158,8 +166,8 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
                   const Tensor &a = saved[0], &b = saved[1];
                   Gradients gradients(2);
                   if (saved.wants(0))
-                    gradients[0] = cast(sum_to(product(dc, transposed(b), {}, "matmul"), a.shape()), a.dtype());
-                  if (saved.wants(1)) gradients[1] = cast(matmul_backward_b(a, dc, b.shape()), b.dtype());
+                    gradients[0] = cast(sum_to(gradient_product(dc, transposed(b), a), a.shape()), a.dtype());
+                  if (saved.wants(1)) gradients[1] = cast(matmul_backward_b(a, dc, b), b.dtype());
                   return gradients;
                 });
 }

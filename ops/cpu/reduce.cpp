@@ -108,6 +108,22 @@ void reduce_sum(const ReduceSum::Arguments<T>& a) {
     sum_columns(a);
 }
 
+/// The first place of `value`, which is there; of any NaN when it is one.
+template <class T>
+std::int64_t find(const T* x, std::int64_t count, T value) {
+  const hn::ScalableTag<T> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto wanted = hn::Set(d, value);
+  const bool nan = std::isnan(value);
+  std::int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    const auto v = hn::LoadU(d, x + i);
+    if (!hn::AllFalse(d, nan ? hn::IsNaN(v) : hn::Eq(v, wanted))) break;
+  }
+  while (nan ? !std::isnan(x[i]) : x[i] != value) ++i;
+  return i;
+}
+
 template <class T>
 void arg_max(const ArgMax::Arguments<T>& a) {
   if (a.inner == 1) {
@@ -115,12 +131,7 @@ void arg_max(const ArgMax::Arguments<T>& a) {
                       [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
                         for (std::int64_t o = begin; o < end; ++o) {
                           const T* x = a.x + o * a.extent;
-                          const T best = maximum(x, a.extent);
-                          std::int64_t place = 0;
-                          if (std::isnan(best))
-                            while (!std::isnan(x[place])) ++place;
-                          else
-                            while (x[place] != best) ++place;
+                          const std::int64_t place = find(x, a.extent, maximum(x, a.extent));
                           a.index[o] = place;
                           a.y[o] = x[place];
                         }

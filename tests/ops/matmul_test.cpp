@@ -93,6 +93,14 @@ TEST_CASE("gradients of matmul") {
   check_gradients([](const std::vector<Tensor>& in) { return sum(matmul(in[0], in[0])); }, {variable({4, 4})});
 }
 
+TEST_CASE("a weight used through a transposed view gets a row-major gradient") {
+  const Tensor x = randn({2, 3, 5}), weight = randn({4, 5}), dy = randn({2, 3, 4});
+  set_requires_grad(weight);
+  backward(matmul(x, transpose(weight, 0, 1)), dy);
+  CHECK(grad(weight).is_contiguous());
+  check_close(grad(weight), reference(transpose(reshape(dy, {6, 4}), 0, 1), reshape(x, {6, 5})));
+}
+
 TEST_CASE("gradients of 16-bit products come back in their dtype") {
   for (const DType dtype : {DType::bf16, DType::f16}) {
     const Tensor a = cast(randn({2, 9, 16}), dtype), w = cast(randn({16, 5}), dtype);
