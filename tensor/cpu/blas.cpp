@@ -3,12 +3,10 @@
 #include "tensor/cpu/features.h"
 #include "tensor/error.h"
 
-#include <hwy/targets.h>
-
-#include <array>
+#include <algorithm>
 #include <atomic>
+#include <initializer_list>
 #include <sstream>
-#include <string_view>
 
 #ifdef SUBQUAD_OPENBLAS
 #include <cblas.h>
@@ -22,33 +20,13 @@ std::atomic<int> forced_backend{kAutomatic};
 
 #ifdef SUBQUAD_OPENBLAS
 
-template <std::size_t N>
-bool one_of(std::string_view text, const std::array<std::string_view, N>& list) {
-  for (std::string_view entry : list)
-    if (text == entry) return true;
-  return false;
-}
-
-/// True when the named kernel set of OpenBLAS works with vectors as wide as ours. Below AVX2 and outside x86 there is
-/// nothing to misjudge: every set that runs is as wide as the CPU.
-[[maybe_unused]] bool kernels_fit(std::string_view core) {
-#if HWY_ARCH_X86
-  constexpr std::array<std::string_view, 3> kAvx512 = {"SkylakeX", "Cooperlake", "Sapphirerapids"};
-  constexpr std::array<std::string_view, 3> kAvx2 = {"Haswell", "Zen", "Excavator"};
-  const std::int64_t targets = hwy::SupportedTargets();
-  if (targets & HWY_AVX3) return one_of(core, kAvx512);
-  if (targets & HWY_AVX2) return one_of(core, kAvx2);
-#endif
-  return true;
-}
-
 OpenBlas ask_openblas() {
   OpenBlas info;
   info.linked = true;
   info.core = openblas_get_corename();
   std::istringstream config(openblas_get_config());  // "OpenBLAS 0.3.21 DYNAMIC_ARCH …"
   config >> info.version >> info.version;
-  info.fits_cpu = kernels_fit(info.core);
+  info.fits_cpu = openblas_fits(info.core, simd_name());
   return info;
 }
 
@@ -61,6 +39,15 @@ OpenBlas ask_openblas() { return {}; }
 }  // namespace
 
 const char* name(GemmBackend backend) { return backend == GemmBackend::own ? "own" : "openblas"; }
+
+bool openblas_fits(std::string_view core, std::string_view simd) {
+  const auto one_of = [core](std::initializer_list<std::string_view> list) {
+    return std::find(list.begin(), list.end(), core) != list.end();
+  };
+  if (simd == "AVX-512") return one_of({"SkylakeX", "Cooperlake", "Sapphirerapids"});
+  if (simd == "AVX2") return one_of({"Haswell", "Zen", "Excavator"});
+  return true;
+}
 
 const OpenBlas& openblas() {
   static const OpenBlas info = ask_openblas();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 namespace sq::cpu {
 
@@ -18,6 +19,9 @@ struct OpenBlas {
   std::string version;    // "0.3.21"
 };
 const OpenBlas& openblas();
+/// True when the kernel set `core` of OpenBLAS works with vectors as wide as those named `simd` (see simd_name()).
+/// Only AVX2 and AVX-512 can be missed: below them, and outside x86, every set that runs is as wide as the CPU.
+bool openblas_fits(std::string_view core, std::string_view simd);
 
 /// The backend that gemm() uses: OpenBLAS when it is linked and knows the CPU, the own kernels otherwise.
 GemmBackend gemm_backend();

@@ -84,7 +84,7 @@ const CpuFeatures& cpu_features() {
 std::string simd_name() {
   const std::int64_t target = best_target();
 #if HWY_ARCH_X86
-  if (target == HWY_AVX3) return "AVX-512";
+  if (target <= HWY_AVX3) return "AVX-512";  // or a later variant of it
 #endif
   return hwy::TargetName(target);
 }

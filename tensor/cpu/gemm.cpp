@@ -1,6 +1,7 @@
 #include "tensor/cpu/gemm.h"
 
-#include "tensor/cpu/gemm_blocked.h"
+#include "tensor/cpu/blas.h"
+#include "tensor/cpu/gemm_paths.h"
 #include "tensor/cpu/threads.h"
 #include "tensor/error.h"
 
@@ -47,6 +48,9 @@ void gemm(const GemmArguments<T, A, B>& g) {
   check(g);
   if (g.m == 0 || g.n == 0 || g.batch.count == 0 || g.outer_batch.count == 0) return;
   if (g.k == 0 || g.alpha == T(0)) return scale(g);
+  if (has_few_rows(g.m, g.n)) return gemm_few_rows(g);
+  if constexpr (std::is_same_v<A, T> && std::is_same_v<B, T>)
+    if (gemm_backend() == GemmBackend::openblas && suits_openblas(g)) return gemm_openblas(g);
   gemm_blocked(g);
 }
 

@@ -13,9 +13,8 @@
 // blocks; the depth blocks depend on k alone. That is why the bits do not depend on the number of threads although the
 // shape of the blocks does.
 
-#include "tensor/cpu/gemm_blocked.h"
-
 #include "tensor/cpu/gemm_kernels.h"
+#include "tensor/cpu/gemm_paths.h"
 #include "tensor/cpu/scratch.h"
 #include "tensor/cpu/threads.h"
 
@@ -30,23 +29,9 @@ constexpr std::int64_t kColumns = 1024;        // 256 × 1024 floats of B are 1 
 constexpr std::int64_t kFewRows = 2 * kRows;   // up to here a task takes all rows
 constexpr std::int64_t kWorthATask = 1 << 17;  // multiply-adds; about a microsecond
 
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 /// Cuts `extent` into equal blocks of at most `limit`, in units of `unit`; gives their size.
 std::int64_t even_blocks(std::int64_t extent, std::int64_t limit, std::int64_t unit) {
   return divide_up(divide_up(extent, divide_up(extent, limit)), unit) * unit;
-}
-
-/// The product of one matrix of the batch.
-template <class T, class A, class B>
-GemmArguments<T, A, B> one_matrix(const GemmArguments<T, A, B>& g, std::int64_t number) {
-  GemmArguments<T, A, B> one = g;
-  const std::int64_t outer = number / g.batch.count, inner = number % g.batch.count;
-  one.a += outer * g.outer_batch.stride_a + inner * g.batch.stride_a;
-  one.b += outer * g.outer_batch.stride_b + inner * g.batch.stride_b;
-  one.c += outer * g.outer_batch.stride_c + inner * g.batch.stride_c;
-  one.batch = one.outer_batch = {};
-  return one;
 }
 
 /// Working memory: packed A of the running thread, packed B of the running thread or of all threads of a product.
