@@ -44,8 +44,9 @@ TEST_CASE("embedding picks the rows of the ids") {
 TEST_CASE("embedding adds the gradients of repeated ids, in every dtype") {
   const Poison poison;
   for (const DType dtype : {DType::f32, DType::f64, DType::bf16, DType::f16})
-    for (const auto& [rows, columns, count] :
+    for (const auto& size :
          {std::array<std::int64_t, 3>{5, 3, 0}, {1, 1, 1}, {7, 300, 40}, {1000, 17, 20}, {3, 33, 999}}) {
+      const std::int64_t rows = size[0], columns = size[1], count = size[2];
       CAPTURE(rows);
       const Tensor table = cast(randn({rows, columns}), dtype), ids = random_ids({count}, rows);
       const Tensor dy = cast(randn({count, columns}), dtype);

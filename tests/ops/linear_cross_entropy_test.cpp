@@ -51,9 +51,9 @@ Result differentiate(const Tensor& x, const Tensor& weight, const Tensor& target
 TEST_CASE("linear_cross_entropy equals cross_entropy of the projection in every dtype") {
   const Poison poison;
   for (const DType dtype : {DType::f32, DType::f64, DType::bf16, DType::f16})
-    for (const auto& [rows, columns, width] :
-         {std::array<std::int64_t, 3>{1, 1, 1}, {3, 7, 5}, {33, 65, 17}, {20, 300, 8}})
+    for (const auto& size : {std::array<std::int64_t, 3>{1, 1, 1}, {3, 7, 5}, {33, 65, 17}, {20, 300, 8}})
       for (const double smoothing : {0.0, 0.1}) {
+        const std::int64_t rows = size[0], columns = size[1], width = size[2];
         CAPTURE(rows);
         const Tensor x = cast(randn({rows, width}), dtype), weight = cast(randn({columns, width}), dtype);
         const Tensor targets = random_targets(rows, columns);
