@@ -27,6 +27,7 @@ double gradient_norm(std::span<const Tensor> gradients) {
 
 double clip_factor(double norm, double most) {
   require(most > 0, "clip_factor", "the largest norm {} is not positive", most);
+  require(std::isfinite(norm), "clip_factor", "the norm is {}; leave this update out", norm);
   return std::min(1.0, most / (norm + 1e-6));
 }
 

@@ -15,7 +15,7 @@ namespace sq {
 double gradient_norm(std::span<const Tensor> gradients);
 
 /// The factor min(1, most / (norm + 1e-6)) by which clipping to the norm `most` scales a gradient. Throws Error unless
-/// `most` is positive.
+/// `most` is positive and the norm finite: no factor makes a gradient with a NaN or an infinity usable.
 double clip_factor(double norm, double most);
 
 /// Every element times `factor`; floats of any dtype, any strides. Nothing is touched when the factor is 1.

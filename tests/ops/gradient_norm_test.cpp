@@ -66,4 +66,5 @@ TEST_CASE("gradient_norm and its friends say what is wrong") {
   CHECK_THROWS_WITH_AS(scale_({&integers, 1}, 2), "scale: i64[3]@cpu does not hold floats", Error);
   CHECK_THROWS_WITH_AS(clip_factor(1, 0), "clip_factor: the largest norm 0 is not positive", Error);
   CHECK_THROWS_AS(clip_factor(1, NAN), Error);
+  CHECK_THROWS_WITH_AS(clip_factor(INFINITY, 1), "clip_factor: the norm is inf; leave this update out", Error);
 }
