@@ -18,8 +18,8 @@ struct MixerCase {
   std::string name() const { return fmt::format("{} {}", entry->name, options.dump()); }
 
   /// The middle one of three layers of a small model, where nothing is left out.
-  MixerContext context(std::int64_t hidden_size = 16) const {
-    return {.hidden_size = hidden_size,
+  MixerContext context() const {
+    return {.hidden_size = 16,
             .num_layers = 3,
             .layer = 1,
             .max_seq_len = 512,
@@ -50,10 +50,11 @@ inline std::unique_ptr<Mixer> make_mixer(const MixerCase& c, DType dtype = DType
   return make_mixer(c, c.context(), dtype, seed);
 }
 
-inline Tensor random_rows(std::int64_t batch, std::int64_t positions, DType dtype = DType::f32, std::uint64_t seed = 9,
-                          std::int64_t width = 16) {
+/// [B,T,16].
+inline Tensor random_rows(std::int64_t batch, std::int64_t positions, DType dtype = DType::f32,
+                          std::uint64_t seed = 9) {
   Generator generator(seed);
-  return randn({batch, positions, width}, {.dtype = dtype}, generator);
+  return randn({batch, positions, 16}, {.dtype = dtype}, generator);
 }
 
 }  // namespace sq::test
