@@ -79,7 +79,7 @@ struct FeedForwardConfig {
         field("type", &C::type, "gated SiLU, exact GELU, or its tanh form"),
         field("width", &C::width,
               "inner features; 0 = 8/3 hidden_size, up to a multiple of 64 (swiglu), or 4 hidden_size",
-              {.min = 0, .max = 1 << 24}),
+              {.min = 0, .max = 1 << 22}),
         field("bias", &C::bias, "biases in its linear layers"),
         field("gate_init", &C::gate_init, "first values of swiglu's gate; ones as the original HALO-S"),
     };
@@ -124,10 +124,10 @@ struct ModelConfig {
     using C = ModelConfig;
     return std::tuple{
         field("vocab_size", &C::vocab_size, "token ids; 0 = as many as the tokenizer has", {.min = 0, .max = 1 << 30}),
-        field("hidden_size", &C::hidden_size, "features of a position", {.min = 1, .max = 1 << 20}),
-        field("num_layers", &C::num_layers, "layers", {.min = 1, .max = 1 << 16}),
+        field("hidden_size", &C::hidden_size, "features of a position", {.min = 1, .max = 1 << 18}),
+        field("num_layers", &C::num_layers, "layers", {.min = 1, .max = 1 << 12}),
         field("max_seq_len", &C::max_seq_len, "positions of the longest sequence, learned globals included",
-              {.min = 1, .max = 1 << 30}),
+              {.min = 1, .max = 1 << 26}),
         field("mixer", &C::mixer, "what moves information between positions"),
         field("residual", &C::residual, "how branches join the stream"),
         field("norm", &C::norm, "normalisation"),

@@ -120,7 +120,7 @@ ModelEstimate estimate_model(const ModelConfig& config, std::int64_t tokens) {
   require_input(config.vocab_size > 0, "config", "vocab_size is 0 but must be set to the tokenizer's size first");
   ModelEstimate e;
   e.tokens = tokens;
-  const std::int64_t head_flops = 2 * tokens * config.hidden_size * config.vocab_size;
+  const double head_flops = product({2, tokens, config.hidden_size, config.vocab_size});
   const PartEstimate feed_forward{"feed-forward", count_elements(feed_forward_shapes(config)), 0, 0};
   const std::int64_t rows = config.global_rows().total(tokens);
   const std::int64_t matrices = config.feed_forward.type == FeedForwardKind::swiglu ? 3 : 2;
@@ -128,7 +128,7 @@ ModelEstimate estimate_model(const ModelConfig& config, std::int64_t tokens) {
   for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
     add_part(e.parts, mixer_part(config, layer, tokens));
     PartEstimate part = feed_forward;
-    part.forward_flops = 2 * rows * config.hidden_size * inner_width(config) * matrices;
+    part.forward_flops = product({2, rows, config.hidden_size, inner_width(config), matrices});
     add_part(e.parts, part);
   }
   add_part(e.parts, {"norms", (2 * config.num_layers + 1) * count_elements(norm_shapes(config)), 0, 0});
@@ -144,9 +144,7 @@ ModelEstimate estimate_model(const ModelConfig& config, std::int64_t tokens) {
 }
 
 std::string summary_table(const ModelConfig& config, const ModelEstimate& e) {
-  const auto per_token = [&](std::int64_t flops) {
-    return static_cast<double>(flops) / static_cast<double>(e.tokens) / 1e6;
-  };
+  const auto per_token = [&](double flops) { return flops / static_cast<double>(e.tokens) / 1e6; };
   std::string text = fmt::format(
       "{} layers, hidden size {}, vocabulary {}, up to {} tokens\n"
       "{:<14}  {:>15}  {:>16}  {:>14}\n",
@@ -175,7 +173,7 @@ Json summary_json(const ModelEstimate& e) {
                      {"state_bytes", part.state_bytes}});
   return {{"parameters", e.total.parameters},
           {"forward_flops", e.total.forward_flops},
-          {"forward_flops_per_token", static_cast<double>(e.total.forward_flops) / static_cast<double>(e.tokens)},
+          {"forward_flops_per_token", e.total.forward_flops / static_cast<double>(e.tokens)},
           {"weight_bytes", e.weight_bytes},
           {"training_bytes", e.training_bytes},
           {"state_bytes", e.total.state_bytes},

@@ -25,8 +25,8 @@ std::int64_t count_parameters(const ModelConfig& config);
 struct PartEstimate {
   std::string part;
   std::int64_t parameters = 0;
-  std::int64_t forward_flops = 0;  // a multiply-add counts two; norms, activations and softmax are left out
-  std::int64_t state_bytes = 0;    // what decoding keeps for T tokens, f32
+  double forward_flops = 0;      // a multiply-add counts two; norms, activations and softmax are left out
+  std::int64_t state_bytes = 0;  // what decoding keeps for T tokens, f32
 };
 
 /// A model at one length.

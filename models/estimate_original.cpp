@@ -18,6 +18,8 @@ std::int64_t feed_forward_parameters(const OriginalHaloS& c) {
 Flops flops(const OriginalHaloS& c, std::int64_t n, std::int64_t matrices) {
   const std::int64_t h = c.hidden_size, d = c.head_dim(), q = c.num_heads * d, kv = c.num_kv_heads * d;
   const std::int64_t g = c.num_globals, s = n + g;
+  require_input(product({12, s, 4 * h, h + c.num_neighbors() + c.vocab_size, c.num_layers}) < 9e18, "halo_s",
+                "{} tokens are too many for a model of this size: the counts exceed 63 bits", n);
   const std::int64_t sparse = 2 * n * h * (q + 2 * kv) + 4 * n * c.num_neighbors() * q + 2 * n * q * h;
   const std::int64_t global = 2 * g * h * q + 4 * s * h * kv + 4 * g * s * q + 2 * g * q * h;
   return {.attention = c.num_layers * sparse,
@@ -57,8 +59,7 @@ Flops standalone_flops(const OriginalHaloS& config, std::int64_t tokens) { retur
 
 Memory memory(const OriginalHaloS& c, std::int64_t batch, std::int64_t tokens) {
   const double weights = 4 * static_cast<double>(parameters(c)) / kMebibyte;
-  const double cache =
-      static_cast<double>(batch * tokens * c.num_kv_heads * c.head_dim() * 2 * c.num_layers * 2) / kMebibyte;
+  const double cache = product({batch, tokens, c.num_kv_heads, c.head_dim(), 2, c.num_layers, 2}) / kMebibyte;
   return {
       .parameters_mb = rounded(weights, 2), .kv_cache_mb = rounded(cache, 2), .total_mb = rounded(weights + cache, 2)};
 }

@@ -43,7 +43,8 @@ std::string allowed_text(const RealRange& range) {
 }
 
 std::string allowed_text(const IntList& list) {
-  return fmt::format("a list of {}{}", list.distinct ? "distinct " : "", allowed_text(list.each, "integers"));
+  return fmt::format("a list of at most {} {}{}", list.longest, list.distinct ? "distinct " : "",
+                     allowed_text(list.each, "integers"));
 }
 
 std::string allowed_text(std::span<const std::string_view> names) {
@@ -58,6 +59,7 @@ bool within(double value, const RealRange& range) {
 }
 
 bool within(const std::vector<std::int64_t>& values, const IntList& list) {
+  if (values.size() > list.longest) return false;
   if (!std::all_of(values.begin(), values.end(), [&](std::int64_t v) { return within(v, list.each); })) return false;
   if (!list.distinct) return true;
   std::vector<std::int64_t> sorted = values;

@@ -47,6 +47,7 @@ struct RealRange {
 struct IntList {
   IntRange each = {};
   bool distinct = false;
+  std::size_t longest = 1024;
 };
 struct NoRule {};
 

@@ -31,17 +31,17 @@ struct OriginalHaloS {
     using C = OriginalHaloS;
     return std::tuple{
         field("vocab_size", &C::vocab_size, "token ids", {.min = 1, .max = 1 << 30}),
-        field("hidden_size", &C::hidden_size, "features of a position", {.min = 1, .max = 1 << 20}),
-        field("num_layers", &C::num_layers, "layers", {.min = 1, .max = 1 << 16}),
-        field("num_heads", &C::num_heads, "query heads", {.min = 1, .max = 1 << 16}),
-        field("num_kv_heads", &C::num_kv_heads, "key/value heads", {.min = 1, .max = 1 << 16}),
-        field("num_globals", &C::num_globals, "learned global rows", {.min = 1, .max = 1 << 20}),
-        field("local_window", &C::local_window, "nearest positions", {.min = 1, .max = 1 << 20}),
+        field("hidden_size", &C::hidden_size, "features of a position", {.min = 1, .max = 1 << 18}),
+        field("num_layers", &C::num_layers, "layers", {.min = 1, .max = 1 << 12}),
+        field("num_heads", &C::num_heads, "query heads", {.min = 1, .max = 1 << 12}),
+        field("num_kv_heads", &C::num_kv_heads, "key/value heads", {.min = 1, .max = 1 << 12}),
+        field("num_globals", &C::num_globals, "learned global rows", {.min = 1, .max = 1 << 12}),
+        field("local_window", &C::local_window, "nearest positions", {.min = 1, .max = 1 << 16}),
         field("dilated_offsets", &C::dilated_offsets, "distances of far neighbors, both ways",
               {.each = {.min = 1, .max = 1 << 30}, .distinct = true}),
-        field("num_random", &C::num_random, "pseudo-random neighbors", {.min = 0, .max = 1 << 20}),
+        field("num_random", &C::num_random, "pseudo-random neighbors", {.min = 0, .max = 1 << 12}),
         field("dropout", &C::dropout, "share set to 0 in training", {.min = 0, .max = 1, .below_max = true}),
-        field("max_seq_len", &C::max_seq_len, "globals and tokens", {.min = 1, .max = 1 << 30}),
+        field("max_seq_len", &C::max_seq_len, "globals and tokens", {.min = 1, .max = 1 << 26}),
         field("use_swiglu", &C::use_swiglu, "gated feed-forward; otherwise exact GELU"),
     };
   }

@@ -17,12 +17,12 @@ struct AttentionPlan {
   /// PREFIX.{q,k,v,o}_proj.weight as [out,in], and .bias after each weight where asked.
   NamedShapes parameters(std::string_view prefix, bool bias) const;
 
-  // Multiply-add = 2.
-  std::int64_t query_flops(std::int64_t rows) const { return 2 * rows * hidden_size * num_heads * head_dim; }
-  std::int64_t key_value_flops(std::int64_t rows) const { return 4 * rows * hidden_size * num_kv_heads * head_dim; }
-  std::int64_t output_flops(std::int64_t rows) const { return 2 * rows * num_heads * head_dim * hidden_size; }
+  // A multiply-add counts two; doubles, because the products exceed 63 bits before the sizes are absurd.
+  double query_flops(std::int64_t rows) const { return product({2, rows, hidden_size, num_heads, head_dim}); }
+  double key_value_flops(std::int64_t rows) const { return product({4, rows, hidden_size, num_kv_heads, head_dim}); }
+  double output_flops(std::int64_t rows) const { return query_flops(rows); }
   /// Scores and weighted sum of `pairs` (query, key) pairs in every head.
-  std::int64_t pair_flops(std::int64_t pairs) const { return 4 * pairs * num_heads * head_dim; }
+  double pair_flops(std::int64_t pairs) const { return product({4, pairs, num_heads, head_dim}); }
 
   /// Keys and values of `rows` rows, f32.
   std::int64_t cache_bytes(std::int64_t rows) const { return 8 * rows * num_kv_heads * head_dim; }

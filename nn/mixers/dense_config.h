@@ -16,11 +16,11 @@ struct DenseConfig {
 
   static constexpr auto fields() {
     return std::tuple{
-        field("num_heads", &DenseConfig::num_heads, "query heads", {.min = 1, .max = 1 << 16}),
+        field("num_heads", &DenseConfig::num_heads, "query heads", {.min = 1, .max = 1 << 12}),
         field("num_kv_heads", &DenseConfig::num_kv_heads, "key/value heads; num_heads must be a multiple",
-              {.min = 1, .max = 1 << 16}),
+              {.min = 1, .max = 1 << 12}),
         field("head_dim", &DenseConfig::head_dim, "features per head; 0 = hidden_size / num_heads",
-              {.min = 0, .max = 1 << 16}),
+              {.min = 0, .max = 1 << 12}),
         field("causal", &DenseConfig::causal, "position t sees positions <= t only"),
     };
   }

@@ -68,6 +68,11 @@ void HaloSConfig::check(const MixerContext& context, std::string_view path) cons
   require_input(context.max_seq_len > num_globals, "config",
                 "max_seq_len is {} but must be greater than {}, which is {}: it counts globals and tokens",
                 context.max_seq_len, join_path(path, "num_globals"), num_globals);
+  constexpr std::int64_t kMostRows = 1 << 27;
+  const std::int64_t rows = global_rows().total(context.max_seq_len - num_globals);
+  require_input(rows <= kMostRows, "config",
+                "max_seq_len is {}, with the summaries of {} {} rows, but at most {} are possible", context.max_seq_len,
+                path.empty() ? "halo_s" : path, rows, kMostRows);
 }
 
 NamedShapes HaloSConfig::parameters(const MixerContext& context) const {
@@ -88,10 +93,9 @@ Cost HaloSConfig::cost(const MixerContext& context, std::int64_t tokens) const {
       graph == HaloGraph::faithful
           ? faithful_pairs(*this, context.layer, tokens)
           : causal_pairs(*this, causal_stride(context.layer, *this, context.max_seq_len), tokens);
-  Cost cost{
-      .parameters = count_elements(parameters(context)),
-      .forward_flops = a.query_flops(rows) + a.key_value_flops(rows) + a.pair_flops(pairs) + a.output_flops(rows),
-      .state_bytes = a.cache_bytes(rows)};
+  Cost cost{.parameters = count_elements(parameters(context)),
+            .forward_flops = a.query_flops(rows) + a.key_value_flops(rows) + a.pair_flops(pairs) + a.output_flops(rows),
+            .state_bytes = a.cache_bytes(rows)};
   if (globals > 0 && context.layer + 1 < context.num_layers) {
     const std::int64_t chunks = globals / num_globals;
     const std::int64_t read = globals + (chunks - 1) * local_window;

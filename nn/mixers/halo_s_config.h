@@ -38,14 +38,14 @@ struct HaloSConfig {
 
   static constexpr auto fields() {
     using C = HaloSConfig;
-    constexpr std::int64_t many = 1 << 20;
+    constexpr std::int64_t many = 1 << 12;
     return std::tuple{
-        field("num_heads", &C::num_heads, "query heads", {.min = 1, .max = 1 << 16}),
+        field("num_heads", &C::num_heads, "query heads", {.min = 1, .max = 1 << 12}),
         field("num_kv_heads", &C::num_kv_heads, "key/value heads; num_heads must be a multiple",
-              {.min = 1, .max = 1 << 16}),
+              {.min = 1, .max = 1 << 12}),
         field("num_globals", &C::num_globals, "learned global rows; at least 1 in the faithful graph",
               {.min = 0, .max = many}),
-        field("local_window", &C::local_window, "nearest positions, the own one included", {.min = 1, .max = many}),
+        field("local_window", &C::local_window, "nearest positions, the own one included", {.min = 1, .max = 1 << 16}),
         field("dilated_offsets", &C::dilated_offsets,
               "distances of far neighbors; in the causal graph only their number counts, two neighbors each",
               {.each = {.min = 1, .max = 1 << 30}, .distinct = true}),

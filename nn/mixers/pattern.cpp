@@ -52,7 +52,11 @@ NeighborTable::NeighborTable(std::int64_t first, std::int64_t row_count, std::in
           "first row {}, {} rows and {} columns must not be negative", first, row_count, column_count);
   require(first + row_count <= std::numeric_limits<std::int32_t>::max(), "neighbor list",
           "row {} is beyond the 31 bits of an index", first + row_count);
-  index.assign(static_cast<std::size_t>(row_count * column_count), kEmpty);
+  try {
+    index.assign(static_cast<std::size_t>(row_count * column_count), kEmpty);
+  } catch (const std::exception&) {
+    throw Error(fmt::format("neighbor list: {} rows of {} columns do not fit in memory", row_count, column_count));
+  }
 }
 
 Tensor to_tensor(const NeighborTable& list) { return Tensor::from(list.index, {list.rows, list.columns}); }

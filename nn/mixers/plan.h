@@ -4,6 +4,7 @@
 #include "tensor/shape.h"
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <utility>
 #include <vector>
@@ -39,14 +40,17 @@ struct MixerContext {
 /// Parameters in the order in which they are stored, names relative to the layer ("attn.q_proj.weight").
 using NamedShapes = std::vector<std::pair<std::string, Shape>>;
 
+/// The product as a double.
+double product(std::initializer_list<std::int64_t> factors);
+
 /// Sum of the extents' products.
 std::int64_t count_elements(const NamedShapes& shapes);
 
 /// What a sequence of T tokens costs one row of a batch.
 struct Cost {
   std::int64_t parameters = 0;
-  std::int64_t forward_flops = 0;  // a multiply-add counts two; matrix products and attention only
-  std::int64_t state_bytes = 0;    // of a decoding state that holds T tokens (f32)
+  double forward_flops = 0;      // a multiply-add counts two; matrix products and attention only
+  std::int64_t state_bytes = 0;  // of a decoding state that holds T tokens (f32)
 };
 
 }  // namespace sq

@@ -68,7 +68,7 @@ TEST_CASE("layers may differ") {
 TEST_CASE("every key is checked, with its place in the document") {
   CHECK(model_error(R"({"hidden":8})").find("config: unknown key 'hidden' (known here: vocab_size,") == 0);
   CHECK(model_error(R"({"num_layer":8})").find("did you mean 'num_layers'?") != std::string::npos);
-  CHECK(model_error(R"({"num_layers":0})") == "config: num_layers is 0 but must be an integer from 1 to 65536");
+  CHECK(model_error(R"({"num_layers":0})") == "config: num_layers is 0 but must be an integer from 1 to 4096");
   CHECK(model_error(R"({"dropout":1})") == "config: dropout is 1 but must be a finite number >= 0 and < 1");
   CHECK(model_error(R"({"norm":{"type":"rms"}})") ==
         "config: norm.type is \"rms\" but must be one of layer_norm, rms_norm");
@@ -82,11 +82,11 @@ TEST_CASE("every key is checked, with its place in the document") {
   CHECK(model_error(R"({"mixer":3})") ==
         "config: mixer must be an object with a type, a type alone, or a list of them");
   CHECK(model_error(R"({"mixer":{"type":"halo_s","local_window":0}})") ==
-        "config: mixer.local_window is 0 but must be an integer from 1 to 1048576");
+        "config: mixer.local_window is 0 but must be an integer from 1 to 65536");
   CHECK(model_error(R"({"mixer":{"type":"dense","local_window":3}})")
             .find("config: unknown key 'mixer.local_window' (known here: num_heads") == 0);
   CHECK(model_error(R"({"num_layers":2,"mixer":["dense",{"type":"halo_s","num_random":-1}]})") ==
-        "config: mixer.1.num_random is -1 but must be an integer from 0 to 1048576");
+        "config: mixer.1.num_random is -1 but must be an integer from 0 to 4096");
 }
 
 TEST_CASE("rules between fields") {
@@ -127,8 +127,14 @@ TEST_CASE("options of HALO-S that exclude each other") {
   CHECK(error(R"("globals":"summary","num_globals":0)") ==
         "config: mixer.num_globals is 0 but must be an integer >= 1 when globals is summary");
   CHECK(error(R"("dilated_offsets":[1,1])") ==
-        "config: mixer.dilated_offsets is [1,1] but must be a list of distinct integers from 1 to 1073741824");
+        "config: mixer.dilated_offsets is [1,1] but must be a list of at most 1024 distinct integers from 1 to "
+        "1073741824");
   CHECK(error(R"("dilated_offsets":[])") == "");
+  CHECK(model_error(R"({"max_seq_len":67108864,"mixer":{"type":"halo_s","globals":"summary","local_window":1}})") ==
+        "config: max_seq_len is 67108864, with the summaries of mixer 201326586 rows, but at most 134217728 are "
+        "possible");
+  CHECK(model_error(R"({"mixer":{"type":"dense","num_heads":4096,"num_kv_heads":1,"head_dim":4096}})") ==
+        "config: mixer.head_dim is 4096 but num_heads times head_dim must be at most 262144");
 }
 
 TEST_CASE("the faithful graph rotates globals unless told otherwise") {

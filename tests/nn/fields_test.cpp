@@ -108,10 +108,13 @@ TEST_CASE("errors name the key, the value and what is allowed") {
   CHECK(error_of(R"({"wheel":{"radius":0}})") == "config: wheel.radius is 0 but must be a finite number > 0 and <= 2");
   CHECK(error_of(R"({"colour":"darkgreen"})") ==
         "config: colour is \"darkgreen\" but must be one of red, dark_green; did you mean 'dark_green'?");
-  CHECK(error_of(R"({"axles":[1,1]})") == "config: axles is [1,1] but must be a list of distinct integers >= 1");
-  CHECK(error_of(R"({"axles":[0]})") == "config: axles is [0] but must be a list of distinct integers >= 1");
-  CHECK(error_of(R"({"axles":[1.5]})") == "config: axles is [1.5] but must be a list of distinct integers >= 1");
-  CHECK(error_of(R"({"axles":7})") == "config: axles is 7 but must be a list of distinct integers >= 1");
+  CHECK(error_of(R"({"axles":[1,1]})") ==
+        "config: axles is [1,1] but must be a list of at most 1024 distinct integers >= 1");
+  CHECK(error_of(R"({"axles":[0]})") ==
+        "config: axles is [0] but must be a list of at most 1024 distinct integers >= 1");
+  CHECK(error_of(R"({"axles":[1.5]})") ==
+        "config: axles is [1.5] but must be a list of at most 1024 distinct integers >= 1");
+  CHECK(error_of(R"({"axles":7})") == "config: axles is 7 but must be a list of at most 1024 distinct integers >= 1");
   CHECK(error_of(R"([1])") ==
         "config: the document is [1] but must be an object with the keys covered, seats, load, colour, axles, wheel");
   CHECK(error_of(R"({"covered":true,"seats":1})") == "config: seats is too small for a roof");
