@@ -4,6 +4,7 @@
 #include "train/data/corpus.h"
 #include "train/data/windows.h"
 #include "train/evaluate.h"
+#include "train/evaluate_prefixes.h"
 
 namespace sq::cli {
 namespace {
@@ -12,7 +13,7 @@ struct Options {
   Common common;
   std::string model;
   std::vector<std::string> data;
-  std::int64_t context = 0, stride = 0, batch_size = 8;
+  std::int64_t context = 0, stride = 0, batch_size = 8, prefixes = 0;
 };
 
 void run(const Options& o) {
@@ -26,7 +27,21 @@ void run(const Options& o) {
   const std::vector<std::filesystem::path> files(o.data.begin(), o.data.end());
   const Corpus corpus = read_corpus(files);
   const TokenSpan tokens = corpus_tokens(corpus, *tokenizer);
-  const EvaluationWindows windows(tokens, window, stride, files.size() == 1 ? files[0].string() : "the data");
+  const std::string source = files.size() == 1 ? files[0].string() : "the data";
+  if (o.prefixes != 0) {
+    const Evaluation result =
+        evaluate_prefixes(*model, tokens, window, o.prefixes, static_cast<std::uint64_t>(o.common.seed));
+    if (o.common.json)
+      print_line({{"loss", result.loss},
+                  {"perplexity", perplexity(result.loss)},
+                  {"prefixes", result.targets},
+                  {"window", window}});
+    else
+      fmt::print("loss {:.4f} nats, perplexity {:.4g}, at the end of {} random prefixes of up to {} tokens\n",
+                 result.loss, perplexity(result.loss), result.targets, window);
+    return;
+  }
+  const EvaluationWindows windows(tokens, window, stride, source);
   const auto loss = [&](const Tensor& ids, const Tensor& targets) { return model->loss(ids, targets); };
   const Evaluation result = *evaluate(*model, loss, windows, {.batch_size = o.batch_size});
   const std::string unit = tokenizer->kind() == "byte" ? "byte" : tokenizer->kind() == "char" ? "character" : "word";
@@ -58,6 +73,8 @@ void add_eval(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--stride", o->stride, "tokens between two windows; 0 = side by side")->capture_default_str();
   command->add_option("--batch-size", o->batch_size, "windows at a time")->capture_default_str();
+  command->add_option("--prefixes", o->prefixes,
+                      "instead: the loss at the end of N random prefixes, each read alone, as generation meets it");
   add_common(*command, o->common);
   command->callback([o, command] {
     o->common.apply(*command);

@@ -42,7 +42,9 @@ void for_each_word(std::string_view text, Use&& use) {
 void check_vocabulary(const WordTokenizer::Vocabulary& vocabulary, std::string_view where) {
   const auto size = static_cast<std::int64_t>(vocabulary.size());
   std::vector<std::string_view> word_of(vocabulary.size());
-  for (const auto& [word, id] : vocabulary) {
+  for (const auto& entry : vocabulary) {
+    const std::string& word = entry.first;
+    const std::int64_t id = entry.second;
     require_input(!word.empty(), where, "an empty word has id {}; remove it", id);
     std::int64_t pieces = 0;
     for_each_word(word, [&](std::string_view piece) { pieces += piece.size() == word.size() ? 1 : 2; });

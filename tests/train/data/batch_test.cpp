@@ -84,7 +84,7 @@ TEST_CASE("permutations look random: places and neighbours are evenly spread ove
     }
     const double freedom = static_cast<double>((count - 1) * (count - 1));
     CHECK(chi2 < freedom + 5 * std::sqrt(2 * freedom) + 5);
-    for (const auto& [pair, times] : neighbours) CHECK(std::abs(times - expected) < 6 * std::sqrt(expected));
+    for (const auto& entry : neighbours) CHECK(std::abs(entry.second - expected) < 6 * std::sqrt(expected));
   }
 }
 

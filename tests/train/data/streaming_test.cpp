@@ -133,7 +133,7 @@ TEST_CASE("streaming: shares are disjoint, together everything, and documents ar
     }
   }
   CHECK(seen.size() == 54);  // 60 lines, every tenth of them no JSON
-  for (const auto& [document, times] : seen) CHECK_MESSAGE(times == 1, document);
+  for (const auto& entry : seen) CHECK_MESSAGE(entry.second == 1, entry.first);
 }
 
 TEST_CASE("streaming: what was skipped is counted once, in the first round") {
