@@ -27,6 +27,8 @@ constexpr std::int64_t kDepth = 256;           // 256 × 32 floats of B are 32 K
 constexpr std::int64_t kRows = 120;            // 120 × 256 floats of A are 120 KiB
 constexpr std::int64_t kColumns = 1024;        // 256 × 1024 floats of B are 1 MiB
 constexpr std::int64_t kFewRows = 2 * kRows;   // up to here a task takes all rows
+constexpr std::int64_t kFewColumns = 128;      // up to here A need not be packed
+constexpr std::int64_t kSmallB = 1 << 16;      // elements that B may span to be used in place
 constexpr std::int64_t kWorthATask = 1 << 17;  // multiply-adds; about a microsecond
 
 /// Cuts `extent` into equal blocks of at most `limit`, in units of `unit`; gives their size.
@@ -56,37 +58,81 @@ void pack_b(const GemmArguments<T, A, B>& g, std::int64_t depth, std::int64_t co
     pack.panels(g.b + depth * g.ldb + first, g.ldb, columns, count, panel_width, target);
 }
 
-/// Multiplies rows [row, row + rows) of op(A) with packed columns [column, column + columns) of op(B), for the depth
-/// block [depth, depth + count): the rows in groups whose part of A fits the L2 cache.
+/// Where the block kernel finds a part of B: panels of tile_columns columns, see GemmBlock.
+template <class T>
+struct PanelsOfB {
+  const T* data;
+  std::int64_t panel, step;
+};
+
+/// Points `block` to its rows of A where they lie, when that is as good as a packed copy: the copy would be used for
+/// few columns only, and the rows do not all fall on the same lines of the L1 cache.
+template <class T, class A, class B>
+bool use_a_in_place(GemmBlock<T>& block, const GemmArguments<T, A, B>& g, const A* a, std::int64_t tile_rows) {
+  if constexpr (std::is_same_v<A, T>) {
+    if (block.columns > kFewColumns || g.lda * static_cast<std::int64_t>(sizeof(T)) % 2048 == 0) return false;
+    const bool transposed = g.transpose_a == Transpose::yes;
+    block.a = a;
+    block.a_row = transposed ? 1 : g.lda;
+    block.a_step = transposed ? g.lda : 1;
+    block.a_panel = tile_rows * block.a_row;
+    return true;
+  }
+  return false;
+}
+
+/// Multiplies rows [row, row + rows) of op(A) with columns [column, column + columns) of op(B), which `b` holds, for
+/// the depth block [depth, depth + count): the rows in groups whose part of A fits the L2 cache.
 template <class T, class A, class B>
 void multiply_rows(const GemmArguments<T, A, B>& g, const GemmKernels<T>& kernels, std::int64_t row, std::int64_t rows,
-                   std::int64_t column, std::int64_t columns, std::int64_t depth, std::int64_t count,
-                   const T* packed_b) {
+                   std::int64_t column, std::int64_t columns, std::int64_t depth, std::int64_t count, PanelsOfB<T> b) {
   const PackKernels<T, A> pack = pack_kernels<T, A>();
+  const bool transposed = g.transpose_a == Transpose::yes;
   GemmBlock<T> block;
   block.columns = columns;
   block.depth = count;
-  block.b = packed_b;
-  block.b_step = kernels.tile_columns;
-  block.b_panel = kernels.tile_columns * count;
+  block.b = b.data;
+  block.b_step = b.step;
+  block.b_panel = b.panel;
   block.ldc = g.ldc;
   block.alpha = g.alpha;
   block.beta = depth == 0 ? g.beta : T(1);  // the first depth block replaces or scales C, the others add to it
   block.bias = depth == 0 && g.bias != nullptr ? g.bias + column : nullptr;
   const std::int64_t step = even_blocks(rows, kRows, kernels.tile_rows);
-  T* packed_a = gemm_scratch<T>().a.get(step * count);
-  block.a = packed_a;
-  block.a_row = 1;
-  block.a_step = kernels.tile_rows;
-  block.a_panel = kernels.tile_rows * count;
   for (std::int64_t i = row; i < row + rows; i += step) {
     block.rows = std::min(step, row + rows - i);
     block.c = g.c + i * g.ldc + column;
-    if (g.transpose_a == Transpose::yes)
-      pack.panels(g.a + depth * g.lda + i, g.lda, block.rows, count, kernels.tile_rows, packed_a);
-    else
-      pack.panels_transposed(g.a + i * g.lda + depth, g.lda, block.rows, count, kernels.tile_rows, packed_a);
+    const A* a = transposed ? g.a + depth * g.lda + i : g.a + i * g.lda + depth;
+    if (!use_a_in_place(block, g, a, kernels.tile_rows)) {
+      T* packed = gemm_scratch<T>().a.get(step * count);
+      (transposed ? pack.panels : pack.panels_transposed)(a, g.lda, block.rows, count, kernels.tile_rows, packed);
+      block.a = packed;
+      block.a_row = 1;
+      block.a_step = kernels.tile_rows;
+      block.a_panel = kernels.tile_rows * count;
+    }
     kernels.multiply(block);
+  }
+}
+
+/// Columns [column, column + width) of one product, by one thread.
+template <class T, class A, class B>
+void multiply_columns(const GemmArguments<T, A, B>& g, const GemmKernels<T>& kernels, std::int64_t column,
+                      std::int64_t width, std::int64_t depth, T* packed_b) {
+  for (std::int64_t p = 0; p < g.k; p += depth) {
+    const std::int64_t count = std::min(depth, g.k - p);
+    std::int64_t in_place = 0;  // columns of a small B that are read where they lie: whole vectors only
+    if constexpr (std::is_same_v<B, T>) {
+      if (g.transpose_b == Transpose::no && g.m <= kRows && count * g.ldb <= kSmallB) {
+        in_place = width / kernels.lanes * kernels.lanes;
+        multiply_rows(g, kernels, 0, g.m, column, in_place, p, count,
+                      {g.b + p * g.ldb + column, kernels.tile_columns, g.ldb});
+      }
+    }
+    if (in_place == width) continue;
+    pack_b(g, p, count, column + in_place, width - in_place, kernels.tile_columns, packed_b);
+    multiply_rows(g, kernels, 0, g.m, column + in_place, width - in_place, p, count,
+                  {packed_b, kernels.tile_columns * count, kernels.tile_columns});
   }
 }
 
@@ -104,13 +150,8 @@ void multiply_by_columns(const GemmArguments<T, A, B>& g, const GemmKernels<T>& 
   parallel_for(matrices * tasks, grain, [&](std::int64_t first, std::int64_t last) {
     T* packed_b = gemm_scratch<T>().b.get(columns * depth);
     for (std::int64_t task = first; task < last; ++task) {
-      const GemmArguments<T, A, B> one = one_matrix(g, task / tasks);
-      const std::int64_t column = task % tasks * columns, width = std::min(columns, g.n - column);
-      for (std::int64_t p = 0; p < g.k; p += depth) {
-        const std::int64_t count = std::min(depth, g.k - p);
-        pack_b(one, p, count, column, width, kernels.tile_columns, packed_b);
-        multiply_rows(one, kernels, 0, g.m, column, width, p, count, packed_b);
-      }
+      const std::int64_t column = task % tasks * columns;
+      multiply_columns(one_matrix(g, task / tasks), kernels, column, std::min(columns, g.n - column), depth, packed_b);
     }
   });
 }
@@ -137,7 +178,7 @@ void multiply_by_blocks(const GemmArguments<T, A, B>& g, const GemmKernels<T>& k
       parallel_for(row_blocks * column_blocks, 1, [&](std::int64_t task, std::int64_t) {
         const std::int64_t i = task / column_blocks * rows, j = task % column_blocks * columns;
         multiply_rows(g, kernels, i, std::min(rows, g.m - i), column + j, std::min(columns, width - j), p, count,
-                      packed_b + j * count);
+                      {packed_b + j * count, kernels.tile_columns * count, kernels.tile_columns});
       });
     }
   }

@@ -180,7 +180,8 @@ void multiply(const GemmBlock<T>& block) {
 
 template <class T>
 GemmKernels<T> kernels() {
-  return {kTileRows, kTileVectors * static_cast<std::int64_t>(hn::Lanes(Tag<T>())), &multiply<T>};
+  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(Tag<T>()));
+  return {kTileRows, kTileVectors * lanes, lanes, &multiply<T>};
 }
 GemmKernels<float> kernels_f32() { return kernels<float>(); }
 GemmKernels<double> kernels_f64() { return kernels<double>(); }

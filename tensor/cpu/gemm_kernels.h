@@ -24,10 +24,10 @@ struct GemmBlock {
   const T* bias = nullptr;
 };
 
-/// The block kernel for the vector instructions in use, and the size of its register tile.
+/// The block kernel for the vector instructions in use, the size of its register tile, and the elements of a vector.
 template <class T>
 struct GemmKernels {
-  std::int64_t tile_rows, tile_columns;
+  std::int64_t tile_rows, tile_columns, lanes;
   void (*multiply)(const GemmBlock<T>&);
 };
 template <class T>

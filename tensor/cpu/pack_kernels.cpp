@@ -64,21 +64,24 @@ HWY_INLINE void store_transposed(D d, const hn::Vec<D>* row, T* target, std::int
 template <class T, class S>
 void pack_panel_transposed(const S* source, std::int64_t source_row, std::int64_t width, std::int64_t depth,
                            std::int64_t panel_width, T* target) {
-  constexpr int kSide = 16 / sizeof(T);
+  constexpr int kSide = 16 / sizeof(T), kLine = 64 / sizeof(S);
   const hn::FixedTag<T, kSide> d;
+  const auto copy = [&](std::int64_t p, std::int64_t j) {
+    target[p * panel_width + j] = static_cast<T>(source[j * source_row + p]);
+  };
   const std::int64_t whole_width = width / kSide * kSide, whole_depth = depth / kSide * kSide;
-  for (std::int64_t p = 0; p < whole_depth; p += kSide)
-    for (std::int64_t j = 0; j < whole_width; j += kSide) {
-      hn::Vec<decltype(d)> row[kSide];
-      for (int r = 0; r < kSide; ++r) row[r] = load_widened(d, source + (j + r) * source_row + p);
-      store_transposed(d, row, target + p * panel_width + j, panel_width);
-    }
+  // All of a cache line is used before the next row is touched: rows may fall on the same few lines of the cache.
+  for (std::int64_t line = 0; line < whole_depth; line += kLine)
+    for (std::int64_t j = 0; j < whole_width; j += kSide)
+      for (std::int64_t p = line; p < std::min(line + kLine, whole_depth); p += kSide) {
+        hn::Vec<decltype(d)> row[kSide];
+        for (int r = 0; r < kSide; ++r) row[r] = load_widened(d, source + (j + r) * source_row + p);
+        store_transposed(d, row, target + p * panel_width + j, panel_width);
+      }
   for (std::int64_t p = whole_depth; p < depth; ++p)
-    for (std::int64_t j = 0; j < whole_width; ++j)
-      target[p * panel_width + j] = static_cast<T>(source[j * source_row + p]);
+    for (std::int64_t j = 0; j < whole_width; ++j) copy(p, j);
   for (std::int64_t p = 0; p < depth; ++p) {
-    for (std::int64_t j = whole_width; j < width; ++j)
-      target[p * panel_width + j] = static_cast<T>(source[j * source_row + p]);
+    for (std::int64_t j = whole_width; j < width; ++j) copy(p, j);
     std::fill(target + p * panel_width + width, target + (p + 1) * panel_width, T(0));
   }
 }
