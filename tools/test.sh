@@ -16,9 +16,6 @@ done
 
 install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
 
-# Tests run with more threads than there are cores; threads that wait must not spin meanwhile.
-export OMP_WAIT_POLICY=passive
-
 passed=0
 failed=0
 # run_tests FOLDER: adds the test cases that ran in FOLDER's tests to the two counters.
