@@ -30,23 +30,26 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <optional>
 
 HWY_BEFORE_NAMESPACE();
 namespace sq::kernel::HWY_NAMESPACE {
 namespace {
 
 constexpr std::int64_t kSplitKeys = 256;
-constexpr std::int64_t kFewQueries = 8;  // up to this many queries per key/value head are computed row by row
+constexpr std::int64_t kPackQueries = 4 * kTile;  // from here on keys and values are packed once instead of per tile
+constexpr std::int64_t kFewQueries = 8;           // up to this many queries per key/value head are computed row by row
 
 /// The memory of one tile of queries.
 template <class T>
 struct ForwardTile {
-  T *queries, *scores, *values, *result, *keep;
+  T *queries, *scores, *keys, *values, *result, *keep;
   T *maximum, *sum, *rescale;
 
   ForwardTile(Scratch<T>& scratch, const DenseAttentionProblem& p)
       : queries(scratch.take(p.width * kTile)),
         scores(scratch.take(kTile * kTile)),
+        keys(scratch.take(kTile * padded<T>(p.width))),
         values(scratch.take(kTile * padded<T>(p.value_width))),
         result(scratch.take(kTile * padded<T>(p.value_width))),
         keep(scratch.take(p.dropout.p > 0 ? kTile * kTile : 0)),
@@ -55,7 +58,8 @@ struct ForwardTile {
         rescale(scratch.take(kTile)) {}
 
   static std::int64_t size(const DenseAttentionProblem& p) {
-    return kTile * (p.width + kTile + 2 * padded<T>(p.value_width) + (p.dropout.p > 0 ? kTile : 0) + 3);
+    return kTile *
+           (p.width + padded<T>(p.width) + kTile + 2 * padded<T>(p.value_width) + (p.dropout.p > 0 ? kTile : 0) + 3);
   }
 };
 
@@ -103,15 +107,16 @@ void forward_keys(const DenseAttentionForward::Arguments<T>& a, const ForwardTil
   const DenseAttentionProblem& p = a.problem;
   const Band band = band_of(p, b, query, key);
   const std::int64_t kv_head = h / (p.heads / p.kv_heads), lanes = lanes_of<T>(), width = padded<T>(p.value_width);
+  const PackedRows<T> k = packed_rows(a.k.at(b, kv_head, key), a.k.row, band.keys, p.width, t.keys);
   product<Start::zero>(
-      Product<T>{a.k.at(b, kv_head, key), a.k.row, 1, t.queries, kTile, t.scores, kTile}, 0, band.keys,
+      Product<T>{k.data, k.stride, 1, t.queries, kTile, t.scores, kTile}, 0, band.keys,
       [&](std::int64_t begin, std::int64_t end) {
         return Extent{band.first_query(begin) / lanes * lanes, padded<T>(band.end_query(end, queries)), 0, p.width};
       });
   const bool dropout = p.dropout.p > 0;
   if (dropout) fill_keep_tile(p, b, h, query, queries, key, band.keys, t.keep);
   for (std::int64_t r = 0; r < queries; r += lanes) softmax_lanes(t, band, dropout, r);
-  const RightRows<T> v = right_rows(a.v.at(b, kv_head, key), a.v.row, band.keys, p.value_width, t.values);
+  const PackedRows<T> v = packed_rows(a.v.at(b, kv_head, key), a.v.row, band.keys, p.value_width, t.values);
   product<Start::scaled>(Product<T>{t.scores, 1, kTile, v.data, v.stride, t.result, width, t.rescale}, 0, queries,
                          [&](std::int64_t begin, std::int64_t end) {
                            return Extent{0, width, band.first_key(begin), band.end_key(end)};
@@ -228,10 +233,35 @@ void forward_few(const DenseAttentionForward::Arguments<T>& a) {
   }
 }
 
+/// `rows` [batch, heads, count, width], or a packed copy in `memory` where that pays: every row is read by many tiles.
 template <class T>
-void forward(const DenseAttentionForward::Arguments<T>& a) {
+HeadRows<const T> packed_heads(const HeadRows<const T>& rows, std::int64_t batch, std::int64_t heads,
+                               std::int64_t count, std::int64_t width, std::optional<Scratch<T>>& memory) {
+  const std::int64_t whole = padded<T>(width);
+  if (rows.row == width && width == whole) return rows;
+  memory.emplace(batch * heads * count * whole);
+  T* copy = memory->take(batch * heads * count * whole);
+  const std::int64_t tiles = cpu::block_count(count, kTile);
+  cpu::parallel_for(batch * heads * tiles, 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t n = begin; n < end; ++n) {
+      const std::int64_t head = n / tiles, first = n % tiles * kTile;
+      pack_rows(rows.at(head / heads, head % heads, first), rows.row, std::min(kTile, count - first), width,
+                copy + (head * count + first) * whole);
+    }
+  });
+  return {copy, heads * count * whole, count * whole, whole};
+}
+
+template <class T>
+void forward(const DenseAttentionForward::Arguments<T>& arguments) {
+  DenseAttentionForward::Arguments<T> a = arguments;
   const DenseAttentionProblem& p = a.problem;
   if (p.queries * (p.heads / p.kv_heads) <= kFewQueries && p.dropout.p == 0) return forward_few(a);
+  std::optional<Scratch<T>> key_memory, value_memory;
+  if (p.queries * (p.heads / p.kv_heads) >= kPackQueries) {
+    a.k = packed_heads(a.k, p.batch, p.kv_heads, p.keys, p.width, key_memory);
+    a.v = packed_heads(a.v, p.batch, p.kv_heads, p.keys, p.value_width, value_memory);
+  }
   const std::int64_t tiles = cpu::block_count(p.queries, kTile);
   const std::int64_t cost = std::min(p.queries, kTile) * p.keys * (p.width + p.value_width);
   cpu::parallel_for(p.batch * p.heads * tiles, tasks_per_block(cost), [&](std::int64_t begin, std::int64_t end) {

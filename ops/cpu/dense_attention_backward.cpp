@@ -11,8 +11,11 @@
 //
 // Several blocks of keys add to the same dQ and several blocks of queries to the same dK and dV. Without atomics and
 // with the same bits for any number of threads: the pairs (block of queries, block of keys) are walked in rounds; in a
-// round every block of queries and every block of keys occurs at most once, so all pairs of a round are independent,
-// and each sum grows in the order of the rounds.
+// round every block of queries and every block of keys occurs at most once, so all pairs of a round are independent.
+// The rounds run along the diagonals, so that a tile of queries meets the tiles of keys in falling order and a tile of
+// keys those of queries in rising order, whatever the size of the blocks. Since every sum continues where the pair
+// before left it, the size may follow the number of threads: large blocks load and transpose less, small ones keep more
+// threads busy.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/cpu/dense_attention_backward.cpp"
 #include "hwy/foreach_target.h"  // must come before highway.h
@@ -33,28 +36,29 @@ HWY_BEFORE_NAMESPACE();
 namespace sq::kernel::HWY_NAMESPACE {
 namespace {
 
-constexpr std::int64_t kBlock = 2 * kTile;  // queries and keys of one task
+constexpr std::int64_t kLargestBlock = 8 * kTile;
 
 /// One task: a block of keys of one key/value head and a block of queries of the heads that share it.
 struct BlockPair {
-  std::int64_t b, kv_head, query, key;
+  std::int64_t b, kv_head, query, key, query_end, key_end;
 };
 
 /// The memory of one task.
 template <class T>
 struct BackwardTile {
-  T *queries, *upstream;         // Qᵀ, dYᵀ
-  T *scores, *slopes, *keep;     // S then P, dP then dS
-  T *q_rows, *dy_rows, *k_rows;  // padded copies, where the widths need them
-  T *dq, *dk, *dv;               // sums of this task
+  T *queries, *upstream;                  // Qᵀ, dYᵀ
+  T *scores, *slopes, *keep;              // S then P, dP then dS
+  T *q_rows, *dy_rows, *k_rows, *v_rows;  // packed copies, where the rows are not packed
+  T *dq, *dk, *dv;                        // sums of this task
   T *log_sums, *delta;
+  PackedRows<T> k, v;  // the block of keys
 
-  static std::int64_t size(const DenseAttentionProblem& p) {
+  static std::int64_t size(const DenseAttentionProblem& p, std::int64_t keys) {
     const std::int64_t width = padded<T>(p.width), value_width = padded<T>(p.value_width);
-    return kTile * (p.width + p.value_width + 2 * kTile + (p.dropout.p > 0 ? kTile : 0) + 3 * width + value_width + 2) +
-           kBlock * (width + value_width);
+    return kTile * (p.width + p.value_width + 2 * kTile + (p.dropout.p > 0 ? kTile : 0) + 2 * width + value_width + 2) +
+           2 * keys * (width + value_width);
   }
-  BackwardTile(Scratch<T>& scratch, const DenseAttentionProblem& p)
+  BackwardTile(Scratch<T>& scratch, const DenseAttentionProblem& p, std::int64_t keys)
       : queries(scratch.take(p.width * kTile)),
         upstream(scratch.take(p.value_width * kTile)),
         scores(scratch.take(kTile * kTile)),
@@ -62,10 +66,11 @@ struct BackwardTile {
         keep(scratch.take(p.dropout.p > 0 ? kTile * kTile : 0)),
         q_rows(scratch.take(kTile * padded<T>(p.width))),
         dy_rows(scratch.take(kTile * padded<T>(p.value_width))),
-        k_rows(scratch.take(kTile * padded<T>(p.width))),
+        k_rows(scratch.take(keys * padded<T>(p.width))),
+        v_rows(scratch.take(keys * padded<T>(p.value_width))),
         dq(scratch.take(kTile * padded<T>(p.width))),
-        dk(scratch.take(kBlock * padded<T>(p.width))),
-        dv(scratch.take(kBlock * padded<T>(p.value_width))),
+        dk(scratch.take(keys * padded<T>(p.width))),
+        dv(scratch.take(keys * padded<T>(p.value_width))),
         log_sums(scratch.take(kTile)),
         delta(scratch.take(kTile)) {}
 };
@@ -105,7 +110,7 @@ HWY_INLINE void slopes_lanes(const BackwardTile<T>& t, const Band& band, bool dr
 template <class T>
 void backward_tile(const DenseAttentionBackward::Arguments<T>& a, const BackwardTile<T>& t, const BlockPair& pair,
                    std::int64_t h, std::int64_t query, std::int64_t queries, std::int64_t key, std::int64_t slot,
-                   const RightRows<T>& q, const RightRows<T>& dy) {
+                   const PackedRows<T>& q, const PackedRows<T>& dy) {
   const DenseAttentionProblem& p = a.problem;
   const Band band = band_of(p, pair.b, query, key);
   const std::int64_t lanes = lanes_of<T>(), width = padded<T>(p.width), value_width = padded<T>(p.value_width);
@@ -114,10 +119,10 @@ void backward_tile(const DenseAttentionBackward::Arguments<T>& a, const Backward
       return Extent{band.first_query(begin) / lanes * lanes, padded<T>(band.end_query(end, queries)), 0, depth};
     };
   };
-  const T* k = a.k.at(pair.b, pair.kv_head, key);
-  const T* v = a.v.at(pair.b, pair.kv_head, key);
-  product<Start::zero>(Product<T>{k, a.k.row, 1, t.queries, kTile, t.scores, kTile}, 0, band.keys, by_keys(p.width));
-  product<Start::zero>(Product<T>{v, a.v.row, 1, t.upstream, kTile, t.slopes, kTile}, 0, band.keys,
+  const T* k = t.k.data + slot * t.k.stride;
+  const T* v = t.v.data + slot * t.v.stride;
+  product<Start::zero>(Product<T>{k, t.k.stride, 1, t.queries, kTile, t.scores, kTile}, 0, band.keys, by_keys(p.width));
+  product<Start::zero>(Product<T>{v, t.v.stride, 1, t.upstream, kTile, t.slopes, kTile}, 0, band.keys,
                        by_keys(p.value_width));
   const bool dropout = p.dropout.p > 0;
   if (dropout) fill_keep_tile(p, pair.b, h, query, queries, key, band.keys, t.keep);
@@ -135,18 +140,16 @@ void backward_tile(const DenseAttentionBackward::Arguments<T>& a, const Backward
     product<Start::keep>(Product<T>{t.slopes, kTile, 1, q.data, q.stride, t.dk + slot * width, width}, 0, band.keys,
                          sum_queries(width));
   if (a.dq) {
-    const RightRows<T> rows = right_rows(k, a.k.row, band.keys, p.width, t.k_rows);
-    product<Start::keep>(Product<T>{t.slopes, 1, kTile, rows.data, rows.stride, t.dq, width}, 0, queries,
+    product<Start::keep>(Product<T>{t.slopes, 1, kTile, k, t.k.stride, t.dq, width}, 0, queries,
                          [&](std::int64_t begin, std::int64_t end) {
                            return Extent{0, width, band.first_key(begin), band.end_key(end)};
                          });
   }
 }
 
-/// rows(r) ← rows(r) + sums[r], r < count.
 template <class T>
-void add_rows(const T* sums, std::int64_t stride, std::int64_t count, std::int64_t width, T* rows, std::int64_t row) {
-  for (std::int64_t r = 0; r < count; ++r) add_scaled(T(1), sums + r * stride, rows + r * row, width);
+void store_rows(const T* sums, std::int64_t stride, std::int64_t count, std::int64_t width, T* rows, std::int64_t row) {
+  for (std::int64_t r = 0; r < count; ++r) std::copy_n(sums + r * stride, width, rows + r * row);
 }
 
 /// A tile of queries of head h with all keys of the task's block.
@@ -154,9 +157,9 @@ template <class T>
 void backward_queries(const DenseAttentionBackward::Arguments<T>& a, const BackwardTile<T>& t, const T* delta,
                       const BlockPair& pair, std::int64_t h, std::int64_t query) {
   const DenseAttentionProblem& p = a.problem;
-  const std::int64_t queries = std::min(kTile, p.queries - query), width = padded<T>(p.width);
+  const std::int64_t queries = std::min(kTile, pair.query_end - query), width = padded<T>(p.width);
   const KeyRange seen = keys_seen(p, pair.b, query, query + queries);
-  const std::int64_t key_end = std::min(pair.key + kBlock, seen.end);
+  const std::int64_t key_end = std::min(pair.key_end, seen.end);
   if (key_end <= std::max(pair.key, seen.begin)) return;
   const T* q = a.q.at(pair.b, h, query);
   const T* dy = a.dy.at(pair.b, h, query);
@@ -167,28 +170,30 @@ void backward_queries(const DenseAttentionBackward::Arguments<T>& a, const Backw
     t.log_sums[r] = r < queries ? a.log_sums[first + r] * static_cast<T>(std::numbers::log2e) : T(0);
     t.delta[r] = r < queries ? delta[first + r] * static_cast<T>(p.scale) : T(0);
   }
-  std::fill_n(t.dq, kTile * width, T(0));
-  const RightRows<T> q_rows = right_rows(q, a.q.row, queries, p.width, t.q_rows);
-  const RightRows<T> dy_rows = right_rows(dy, a.dy.row, queries, p.value_width, t.dy_rows);
-  for (std::int64_t key = pair.key; key < key_end; key += kTile)
-    if (key + kTile > seen.begin) backward_tile(a, t, pair, h, query, queries, key, key - pair.key, q_rows, dy_rows);
-  if (a.dq) add_rows(t.dq, width, queries, p.width, a.dq.at(pair.b, h, query), a.dq.row);
+  const PackedRows<T> q_rows = packed_rows(q, a.q.row, queries, p.width, t.q_rows);
+  const PackedRows<T> dy_rows = packed_rows(dy, a.dy.row, queries, p.value_width, t.dy_rows);
+  if (a.dq) pack_rows(a.dq.at(pair.b, h, query), a.dq.row, queries, p.width, t.dq);
+  for (std::int64_t key = (key_end - 1) / kTile * kTile; key >= pair.key && key + kTile > seen.begin; key -= kTile)
+    backward_tile(a, t, pair, h, query, queries, key, key - pair.key, q_rows, dy_rows);
+  if (a.dq) store_rows(t.dq, width, queries, p.width, a.dq.at(pair.b, h, query), a.dq.row);
 }
 
 template <class T>
 void backward_pair(const DenseAttentionBackward::Arguments<T>& a, const T* delta, const BlockPair& pair) {
   const DenseAttentionProblem& p = a.problem;
-  const std::int64_t group = p.heads / p.kv_heads, keys = std::min(kBlock, p.keys - pair.key);
+  const std::int64_t group = p.heads / p.kv_heads, keys = pair.key_end - pair.key;
   const std::int64_t width = padded<T>(p.width), value_width = padded<T>(p.value_width);
-  Scratch<T> scratch(BackwardTile<T>::size(p));
-  const BackwardTile<T> t(scratch, p);
-  std::fill_n(t.dk, keys * width, T(0));
-  std::fill_n(t.dv, keys * value_width, T(0));
-  for (std::int64_t g = 0; g < group; ++g)
-    for (std::int64_t query = pair.query; query < std::min(pair.query + kBlock, p.queries); query += kTile)
-      backward_queries(a, t, delta, pair, pair.kv_head * group + g, query);
-  if (a.dk) add_rows(t.dk, width, keys, p.width, a.dk.at(pair.b, pair.kv_head, pair.key), a.dk.row);
-  if (a.dv) add_rows(t.dv, value_width, keys, p.value_width, a.dv.at(pair.b, pair.kv_head, pair.key), a.dv.row);
+  Scratch<T> scratch(BackwardTile<T>::size(p, keys));
+  BackwardTile<T> t(scratch, p, keys);
+  const auto rows_of = [&](const auto& rows) { return rows.at(pair.b, pair.kv_head, pair.key); };
+  t.k = packed_rows(rows_of(a.k), a.k.row, keys, p.width, t.k_rows);
+  t.v = packed_rows(rows_of(a.v), a.v.row, keys, p.value_width, t.v_rows);
+  if (a.dk) pack_rows<T>(rows_of(a.dk), a.dk.row, keys, p.width, t.dk);
+  if (a.dv) pack_rows<T>(rows_of(a.dv), a.dv.row, keys, p.value_width, t.dv);
+  for (std::int64_t query = pair.query; query < pair.query_end; query += kTile)
+    for (std::int64_t g = 0; g < group; ++g) backward_queries(a, t, delta, pair, pair.kv_head * group + g, query);
+  if (a.dk) store_rows(t.dk, width, keys, p.width, rows_of(a.dk), a.dk.row);
+  if (a.dv) store_rows(t.dv, value_width, keys, p.value_width, rows_of(a.dv), a.dv.row);
 }
 
 /// δ_i = Σ_c dy_ic y_ic for all rows [B,H,Tq].
@@ -203,19 +208,20 @@ void fill_delta(const DenseAttentionBackward::Arguments<T>& a, T* delta) {
   });
 }
 
-/// The live pairs of a round: with n the larger number of blocks, block i of the fewer kind meets block (i + round) mod
-/// n of the other.
-inline std::vector<BlockPair> pairs_of_round(const DenseAttentionProblem& p, std::int64_t round) {
-  const std::int64_t query_blocks = cpu::block_count(p.queries, kBlock), key_blocks = cpu::block_count(p.keys, kBlock);
+/// The live pairs of a round: those whose blocks are `round` apart in causal order, else those whose numbers add up to
+/// it.
+inline std::vector<BlockPair> pairs_of_round(const DenseAttentionProblem& p, std::int64_t block, std::int64_t round) {
+  const std::int64_t key_blocks = cpu::block_count(p.keys, block);
   std::vector<BlockPair> pairs;
   for (std::int64_t b = 0; b < p.batch; ++b)
-    for (std::int64_t i = 0; i < std::min(query_blocks, key_blocks); ++i) {
-      const bool fewer_keys = key_blocks <= query_blocks;
-      const std::int64_t query = kBlock * (fewer_keys ? (i + round) % query_blocks : i);
-      const std::int64_t key = kBlock * (fewer_keys ? i : (i + round) % key_blocks);
-      const KeyRange seen = keys_seen(p, b, query, std::min(query + kBlock, p.queries));
-      if (std::max(seen.begin, key) >= std::min(seen.end, key + kBlock)) continue;
-      for (std::int64_t kv_head = 0; kv_head < p.kv_heads; ++kv_head) pairs.push_back({b, kv_head, query, key});
+    for (std::int64_t i = 0; i < key_blocks; ++i) {
+      const std::int64_t key = (p.causal ? key_blocks - 1 - i : i) * block, query = (round - i) * block;
+      if (query < 0 || query >= p.queries) continue;
+      const std::int64_t query_end = std::min(query + block, p.queries), key_end = std::min(key + block, p.keys);
+      const KeyRange seen = keys_seen(p, b, query, query_end);
+      if (std::max(seen.begin, key) >= std::min(seen.end, key_end)) continue;
+      for (std::int64_t kv_head = 0; kv_head < p.kv_heads; ++kv_head)
+        pairs.push_back({b, kv_head, query, key, query_end, key_end});
     }
   return pairs;
 }
@@ -227,11 +233,14 @@ void backward(const DenseAttentionBackward::Arguments<T>& a) {
   Scratch<T> scratch(p.batch * p.heads * p.queries);
   T* delta = scratch.take(p.batch * p.heads * p.queries);
   fill_delta(a, delta);
-  const std::int64_t rounds = std::max(cpu::block_count(p.queries, kBlock), cpu::block_count(p.keys, kBlock));
+  std::int64_t block = kLargestBlock;
+  const auto tasks = [&] { return p.batch * p.kv_heads * cpu::block_count(std::min(p.queries, p.keys), block); };
+  while (block > kTile && tasks() < 4 * cpu::thread_count()) block /= 2;
   const std::int64_t cost =
-      p.heads / p.kv_heads * std::min(p.queries, kBlock) * std::min(p.keys, kBlock) * (p.width + p.value_width) * 5 / 2;
+      p.heads / p.kv_heads * std::min(p.queries, block) * std::min(p.keys, block) * (p.width + p.value_width) * 5 / 2;
+  const std::int64_t rounds = cpu::block_count(p.queries, block) + cpu::block_count(p.keys, block) - 1;
   for (std::int64_t round = 0; round < rounds; ++round) {
-    const std::vector<BlockPair> pairs = pairs_of_round(p, round);
+    const std::vector<BlockPair> pairs = pairs_of_round(p, block, round);
     cpu::parallel_for(static_cast<std::int64_t>(pairs.size()), tasks_per_block(cost),
                       [&](std::int64_t begin, std::int64_t end) {
                         for (std::int64_t i = begin; i < end; ++i)

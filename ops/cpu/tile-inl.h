@@ -216,22 +216,34 @@ HWY_INLINE void transpose_tile(const T* rows, std::int64_t stride, std::int64_t 
   }
 }
 
-/// Rows for the right-hand side of a product: where their width fills whole vectors they are used in place, else they
-/// are copied into `buffer` and padded with zeros.
+/// Copies `count` rows of `width` into rows of whole vectors, padded with zeros.
 template <class T>
-struct RightRows {
+HWY_INLINE void pack_rows(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t width,
+                          T* HWY_RESTRICT out) {
+  const hn::ScalableTag<T> d;
+  const std::int64_t lanes = lanes_of<T>(), whole = padded<T>(width);
+  for (std::int64_t r = 0; r < count; ++r, rows += stride, out += whole) {
+    std::int64_t c = 0;
+    for (; c + lanes <= width; c += lanes) hn::StoreU(hn::LoadU(d, rows + c), d, out + c);
+    if (c == width) continue;
+    hn::StoreU(hn::Zero(d), d, out + c);
+    for (; c < width; ++c) out[c] = rows[c];
+  }
+}
+
+/// Rows of whole vectors without gaps, as products want them: widely strided rows fall into few sets of the caches.
+template <class T>
+struct PackedRows {
   const T* data;
   std::int64_t stride;
 };
+/// `rows` itself where it is packed, else a copy in `buffer`.
 template <class T>
-HWY_INLINE RightRows<T> right_rows(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t width,
-                                   T* buffer) {
+HWY_INLINE PackedRows<T> packed_rows(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t width,
+                                     T* buffer) {
   const std::int64_t whole = padded<T>(width);
-  if (whole == width) return {rows, stride};
-  for (std::int64_t r = 0; r < count; ++r) {
-    std::copy_n(rows + r * stride, width, buffer + r * whole);
-    std::fill(buffer + r * whole + width, buffer + (r + 1) * whole, T(0));
-  }
+  if (whole == width && stride == width) return {rows, stride};
+  pack_rows(rows, stride, count, width, buffer);
   return {buffer, whole};
 }
 
