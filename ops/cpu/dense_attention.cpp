@@ -44,7 +44,7 @@ constexpr std::int64_t kFewQueries = 8;           // up to this many queries per
 template <class T>
 struct ForwardTile {
   T *queries, *scores, *keys, *values, *result, *keep;
-  T *maximum, *sum, *rescale;
+  SoftmaxState<T> state;
 
   ForwardTile(Scratch<T>& scratch, const DenseAttentionProblem& p)
       : queries(scratch.take(p.width * kTile)),
@@ -53,9 +53,7 @@ struct ForwardTile {
         values(scratch.take(kTile * padded<T>(p.value_width))),
         result(scratch.take(kTile * padded<T>(p.value_width))),
         keep(scratch.take(p.dropout.p > 0 ? kTile * kTile : 0)),
-        maximum(scratch.take(kTile)),
-        sum(scratch.take(kTile)),
-        rescale(scratch.take(kTile)) {}
+        state{scratch.take(kTile), scratch.take(kTile), scratch.take(kTile)} {}
 
   static std::int64_t size(const DenseAttentionProblem& p) {
     return kTile *
@@ -63,64 +61,22 @@ struct ForwardTile {
   }
 };
 
-/// One step of the online softmax: scores become weights, maximum and sum move on, `rescale` is what earlier results
-/// are multiplied by. The lanes [r, r + lanes) are 16 (AVX-512, f32) queries.
-template <class T>
-HWY_INLINE void softmax_lanes(const ForwardTile<T>& t, const Band& band, bool dropout, std::int64_t r) {
-  const hn::ScalableTag<T> d;
-  const auto query = hn::Iota(d, static_cast<T>(r));
-  const auto absent = hn::Set(d, -std::numeric_limits<T>::infinity());
-  const bool masked = !band.uniform(r, r + lanes_of<T>());
-  const std::int64_t first = band.first_key(r), end = band.end_key(r + lanes_of<T>());
-  T* s = t.scores + r;
-  const auto before = hn::Load(d, t.maximum + r);
-  auto most = before;
-  for (std::int64_t c = first; c < end; ++c) {
-    auto score = hn::Load(d, s + c * kTile);
-    if (masked) {
-      score = hn::IfThenElse(alive(d, query, band, c), score, absent);
-      hn::Store(score, d, s + c * kTile);
-    }
-    most = hn::Max(most, score);
-  }
-  // Where no key has been alive so far, subtracting -∞ would give NaN; subtract 0 instead.
-  const auto shift = hn::IfThenZeroElse(hn::Eq(most, absent), most);
-  const auto rescale = exp2(d, hn::Sub(before, shift));
-  auto sum = hn::Mul(hn::Load(d, t.sum + r), rescale);
-  for (std::int64_t c = 0; c < first; ++c) hn::Store(hn::Zero(d), d, s + c * kTile);
-  for (std::int64_t c = first; c < end; ++c) {
-    auto weight = exp2(d, hn::Sub(hn::Load(d, s + c * kTile), shift));
-    sum = hn::Add(sum, weight);
-    if (dropout) weight = hn::Mul(weight, hn::Load(d, t.keep + r + c * kTile));
-    hn::Store(weight, d, s + c * kTile);
-  }
-  for (std::int64_t c = end; c < band.keys; ++c) hn::Store(hn::Zero(d), d, s + c * kTile);
-  hn::Store(most, d, t.maximum + r);
-  hn::Store(sum, d, t.sum + r);
-  hn::Store(rescale, d, t.rescale + r);
-}
-
 /// S = K Qᵀ, the softmax step, O = diag(α) O + Pᵀ V.
 template <class T>
 void forward_keys(const DenseAttentionForward::Arguments<T>& a, const ForwardTile<T>& t, std::int64_t b, std::int64_t h,
                   std::int64_t query, std::int64_t queries, std::int64_t key) {
   const DenseAttentionProblem& p = a.problem;
-  const Band band = band_of(p, b, query, key);
-  const std::int64_t kv_head = h / (p.heads / p.kv_heads), lanes = lanes_of<T>(), width = padded<T>(p.value_width);
-  const PackedRows<T> k = packed_rows(a.k.at(b, kv_head, key), a.k.row, band.keys, p.width, t.keys);
-  product<Start::zero>(
-      Product<T>{k.data, k.stride, 1, t.queries, kTile, t.scores, kTile}, 0, band.keys,
-      [&](std::int64_t begin, std::int64_t end) {
-        return Extent{band.first_query(begin) / lanes * lanes, padded<T>(band.end_query(end, queries)), 0, p.width};
-      });
+  const PairMask mask = mask_of(p, b, query, queries, key);
+  const std::int64_t kv_head = h / (p.heads / p.kv_heads), width = padded<T>(p.value_width);
+  const PackedRows<T> k = packed_rows(a.k.at(b, kv_head, key), a.k.row, mask.rows, p.width, t.keys);
+  product<Start::zero>(Product<T>{k.data, k.stride, 1, t.queries, kTile, t.scores, kTile}, 0, mask.rows,
+                       mask.pairs<T>(p.width));
   const bool dropout = p.dropout.p > 0;
-  if (dropout) fill_keep_tile(p, b, h, query, queries, key, band.keys, t.keep);
-  for (std::int64_t r = 0; r < queries; r += lanes) softmax_lanes(t, band, dropout, r);
-  const PackedRows<T> v = packed_rows(a.v.at(b, kv_head, key), a.v.row, band.keys, p.value_width, t.values);
-  product<Start::scaled>(Product<T>{t.scores, 1, kTile, v.data, v.stride, t.result, width, t.rescale}, 0, queries,
-                         [&](std::int64_t begin, std::int64_t end) {
-                           return Extent{0, width, band.first_key(begin), band.end_key(end)};
-                         });
+  if (dropout) fill_keep_tile(p, b, h, query, queries, key, mask.rows, t.keep);
+  softmax_tile<T>(t.scores, dropout ? t.keep : nullptr, mask, t.state);
+  const PackedRows<T> v = packed_rows(a.v.at(b, kv_head, key), a.v.row, mask.rows, p.value_width, t.values);
+  product<Start::scaled>(Product<T>{t.scores, 1, kTile, v.data, v.stride, t.result, width, t.state.rescale}, 0, queries,
+                         mask.sums_over_rows(width));
 }
 
 template <class T>
@@ -131,8 +87,8 @@ void forward_tile(const DenseAttentionForward::Arguments<T>& a, std::int64_t b, 
   const ForwardTile<T> t(scratch, p);
   transpose_tile(a.q.at(b, h, query), a.q.row, queries, p.width, static_cast<T>(p.scale * std::numbers::log2e),
                  t.queries);
-  std::fill_n(t.maximum, kTile, -std::numeric_limits<T>::infinity());
-  std::fill_n(t.sum, kTile, T(0));
+  std::fill_n(t.state.maximum, kTile, -std::numeric_limits<T>::infinity());
+  std::fill_n(t.state.sum, kTile, T(0));
   std::fill_n(t.result, kTile * width, T(0));
   const KeyRange range = keys_seen(p, b, query, query + queries);
   for (std::int64_t key = range.begin / kTile * kTile; key < range.end; key += kTile)
@@ -140,11 +96,11 @@ void forward_tile(const DenseAttentionForward::Arguments<T>& a, std::int64_t b, 
 
   T* log_sums = a.log_sums + (b * p.heads + h) * p.queries + query;
   for (std::int64_t r = 0; r < queries; ++r) {
-    const bool live = t.sum[r] != 0;
-    const T factor = live ? 1 / t.sum[r] : T(0);
+    const bool live = t.state.sum[r] != 0;
+    const T factor = live ? 1 / t.state.sum[r] : T(0);
     T* y = a.y.at(b, h, query + r);
     for (std::int64_t c = 0; c < p.value_width; ++c) y[c] = live ? t.result[r * width + c] * factor : T(0);
-    log_sums[r] = live ? t.maximum[r] * static_cast<T>(std::numbers::ln2) + std::log(t.sum[r])
+    log_sums[r] = live ? t.state.maximum[r] * static_cast<T>(std::numbers::ln2) + std::log(t.state.sum[r])
                        : std::numeric_limits<T>::infinity();
   }
 }

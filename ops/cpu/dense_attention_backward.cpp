@@ -75,36 +75,6 @@ struct BackwardTile {
         delta(scratch.take(kTile)) {}
 };
 
-/// P = 2^(S - L) and dS = P ∘ (dP - δ) for the queries [r, r + lanes); zero where a pair is not alive.
-template <class T>
-HWY_INLINE void slopes_lanes(const BackwardTile<T>& t, const Band& band, bool dropout, std::int64_t r) {
-  const hn::ScalableTag<T> d;
-  const auto query = hn::Iota(d, static_cast<T>(r));
-  const bool masked = !band.uniform(r, r + lanes_of<T>());
-  const std::int64_t first = band.first_key(r), end = band.end_key(r + lanes_of<T>());
-  T *s = t.scores + r, *ds = t.slopes + r;
-  const auto log_sum = hn::Load(d, t.log_sums + r), delta = hn::Load(d, t.delta + r);
-  const auto clear = [&](std::int64_t from, std::int64_t to) HWY_ATTR {
-    for (std::int64_t c = from; c < to; ++c) {
-      hn::Store(hn::Zero(d), d, s + c * kTile);
-      hn::Store(hn::Zero(d), d, ds + c * kTile);
-    }
-  };
-  clear(0, first);
-  for (std::int64_t c = first; c < end; ++c) {
-    auto weight = exp2(d, hn::Sub(hn::Load(d, s + c * kTile), log_sum));
-    auto slope = hn::Load(d, ds + c * kTile);
-    if (masked) weight = hn::IfThenElseZero(alive(d, query, band, c), weight);
-    if (dropout) slope = hn::Mul(slope, hn::Load(d, t.keep + r + c * kTile));
-    slope = hn::Mul(weight, hn::Sub(slope, delta));
-    if (masked) slope = hn::IfThenElseZero(alive(d, query, band, c), slope);
-    if (dropout) weight = hn::Mul(weight, hn::Load(d, t.keep + r + c * kTile));
-    hn::Store(weight, d, s + c * kTile);
-    hn::Store(slope, d, ds + c * kTile);
-  }
-  clear(end, band.keys);
-}
-
 /// One tile of queries of head h with the tile of keys at `key`; `slot` is the tile's first row in the task's dk and
 /// dv.
 template <class T>
@@ -112,39 +82,26 @@ void backward_tile(const DenseAttentionBackward::Arguments<T>& a, const Backward
                    std::int64_t h, std::int64_t query, std::int64_t queries, std::int64_t key, std::int64_t slot,
                    const PackedRows<T>& q, const PackedRows<T>& dy) {
   const DenseAttentionProblem& p = a.problem;
-  const Band band = band_of(p, pair.b, query, key);
-  const std::int64_t lanes = lanes_of<T>(), width = padded<T>(p.width), value_width = padded<T>(p.value_width);
-  const auto by_keys = [&](std::int64_t depth) {
-    return [&band, queries, depth, lanes](std::int64_t begin, std::int64_t end) {
-      return Extent{band.first_query(begin) / lanes * lanes, padded<T>(band.end_query(end, queries)), 0, depth};
-    };
-  };
+  const PairMask mask = mask_of(p, pair.b, query, queries, key);
+  const std::int64_t width = padded<T>(p.width), value_width = padded<T>(p.value_width);
   const T* k = t.k.data + slot * t.k.stride;
   const T* v = t.v.data + slot * t.v.stride;
-  product<Start::zero>(Product<T>{k, t.k.stride, 1, t.queries, kTile, t.scores, kTile}, 0, band.keys, by_keys(p.width));
-  product<Start::zero>(Product<T>{v, t.v.stride, 1, t.upstream, kTile, t.slopes, kTile}, 0, band.keys,
-                       by_keys(p.value_width));
+  product<Start::zero>(Product<T>{k, t.k.stride, 1, t.queries, kTile, t.scores, kTile}, 0, mask.rows,
+                       mask.pairs<T>(p.width));
+  product<Start::zero>(Product<T>{v, t.v.stride, 1, t.upstream, kTile, t.slopes, kTile}, 0, mask.rows,
+                       mask.pairs<T>(p.value_width));
   const bool dropout = p.dropout.p > 0;
-  if (dropout) fill_keep_tile(p, pair.b, h, query, queries, key, band.keys, t.keep);
-  for (std::int64_t r = 0; r < queries; r += lanes) slopes_lanes(t, band, dropout, r);
-
-  const auto sum_queries = [&](std::int64_t columns) {
-    return [&band, queries, columns](std::int64_t begin, std::int64_t end) {
-      return Extent{0, columns, band.first_query(begin), band.end_query(end, queries)};
-    };
-  };
+  if (dropout) fill_keep_tile(p, pair.b, h, query, queries, key, mask.rows, t.keep);
+  slopes_tile<Queries::in_lanes, T>(t.scores, t.slopes, dropout ? t.keep : nullptr, mask, t.log_sums, t.delta);
   if (a.dv)
     product<Start::keep>(Product<T>{t.scores, kTile, 1, dy.data, dy.stride, t.dv + slot * value_width, value_width}, 0,
-                         band.keys, sum_queries(value_width));
+                         mask.rows, mask.sums_over_lanes(value_width));
   if (a.dk)
-    product<Start::keep>(Product<T>{t.slopes, kTile, 1, q.data, q.stride, t.dk + slot * width, width}, 0, band.keys,
-                         sum_queries(width));
-  if (a.dq) {
+    product<Start::keep>(Product<T>{t.slopes, kTile, 1, q.data, q.stride, t.dk + slot * width, width}, 0, mask.rows,
+                         mask.sums_over_lanes(width));
+  if (a.dq)
     product<Start::keep>(Product<T>{t.slopes, 1, kTile, k, t.k.stride, t.dq, width}, 0, queries,
-                         [&](std::int64_t begin, std::int64_t end) {
-                           return Extent{0, width, band.first_key(begin), band.end_key(end)};
-                         });
-  }
+                         mask.sums_over_rows(width));
 }
 
 template <class T>

@@ -12,6 +12,7 @@
 
 #include "hwy/highway.h"
 
+#include "ops/cpu/softmax_tile-inl.h"
 #include "ops/cpu/tile-inl.h"
 #include "ops/dense_attention.h"
 #include "tensor/random.h"
@@ -38,22 +39,25 @@ inline KeyRange keys_seen(const DenseAttentionProblem& p, std::int64_t b, std::i
   return range;
 }
 
-/// The live pairs of the tile whose first query is `query` and whose first key is `key`.
-inline Band band_of(const DenseAttentionProblem& p, std::int64_t b, std::int64_t query, std::int64_t key) {
-  const std::int64_t shift = query + p.keys - p.queries - key;
-  Band band;
-  if (p.causal) band.upper = std::clamp(shift, -Band::kFar, Band::kFar);
-  if (p.window > 0) band.lower = std::clamp(shift - p.window, -Band::kFar, Band::kFar);
-  band.keys = std::clamp<std::int64_t>(live_keys(p, b) - key, 0, kTile);
-  return band;
-}
-
-/// The lanes in which key `c` of the tile is alive, for the queries at `query` (their numbers in the tile, as floats).
-template <class D, class V>
-HWY_INLINE auto alive(D d, V query, const Band& band, std::int64_t c) {
-  using T = hn::TFromD<D>;
-  return hn::And(hn::Ge(query, hn::Set(d, static_cast<T>(c - band.upper))),
-                 hn::Lt(query, hn::Set(d, static_cast<T>(c - band.lower))));
+/// The live pairs of the tile with keys from `key` on along its rows and `queries` queries from `query` on in its
+/// lanes.
+inline PairMask mask_of(const DenseAttentionProblem& p, std::int64_t b, std::int64_t query, std::int64_t queries,
+                        std::int64_t key) {
+  PairMask mask;
+  mask.rows = std::clamp<std::int64_t>(live_keys(p, b) - key, 0, kTile);
+  mask.lanes = queries;
+  const std::int64_t position = query + p.keys - p.queries;  // of lane 0
+  const bool ends = p.causal && position < key + mask.rows - 1;
+  const bool begins = p.window > 0 && key <= position + queries - 1 - p.window;
+  if (!ends && !begins) return mask;
+  for (std::int64_t c = 0; c < mask.rows; ++c) {
+    std::uint64_t bits = PairMask::low_bits(queries);
+    if (p.causal) bits &= ~PairMask::low_bits(std::max<std::int64_t>(0, key + c - position));
+    if (p.window > 0) bits &= PairMask::low_bits(std::max<std::int64_t>(0, key + c - position + p.window));
+    mask.bits[static_cast<std::size_t>(c)] = bits;
+  }
+  mask.find_hulls();
+  return mask;
 }
 
 /// keep[c][r] = 1/(1-p) where the weight of query `query` + r on key `key` + c survives, else 0.

@@ -1,5 +1,4 @@
-// ops/cpu/tile-inl.h: matrix products of small tiles that lie in the caches, and the shape of what attention leaves
-// out.
+// ops/cpu/tile-inl.h: matrix products of small tiles that lie in the caches, and how rows are brought there.
 //
 // A tile pairs kTile queries with up to kTile keys. Scores are kept transposed, S[key][query]: queries lie along the
 // lanes of the vectors, so that sums and maxima over keys are plain vertical operations, and no product needs a
@@ -29,13 +28,13 @@ namespace hn = hwy::HWY_NAMESPACE;
 constexpr std::int64_t kTile = 64;
 
 template <class T>
-constexpr std::int64_t lanes_of() {
+constexpr std::int64_t lanes_per_vector() {
   return static_cast<std::int64_t>(hn::MaxLanes(hn::ScalableTag<T>()));
 }
 /// `width` rounded up to whole vectors.
 template <class T>
 constexpr std::int64_t padded(std::int64_t width) {
-  return (width + lanes_of<T>() - 1) / lanes_of<T>() * lanes_of<T>();
+  return (width + lanes_per_vector<T>() - 1) / lanes_per_vector<T>() * lanes_per_vector<T>();
 }
 
 /// How many tasks of so many multiply-adds each make it worth waking a thread.
@@ -59,26 +58,6 @@ class Scratch {
  private:
   std::shared_ptr<Storage> storage_;
   T* next_;
-};
-
-/// Which pairs of a tile are alive: key c and query r with r + lower < c <= r + upper, and c < keys.
-/// Causal order gives `upper`, a sliding window `lower`; without them the bounds are out of reach.
-struct Band {
-  static constexpr std::int64_t kFar = std::int64_t{1} << 20;  // beyond any tile, exact in f32
-  std::int64_t lower = -kFar, upper = kFar, keys = 0;
-
-  /// The queries that see any of the keys [key_begin, key_end) are [first_query, end_query), within [0, count).
-  std::int64_t first_query(std::int64_t key_begin) const { return std::max<std::int64_t>(0, key_begin - upper); }
-  std::int64_t end_query(std::int64_t key_end, std::int64_t count) const {
-    return std::min(count, key_end - 1 - lower);
-  }
-  /// The keys that any of the queries [query_begin, query_end) sees are [first_key, end_key).
-  std::int64_t first_key(std::int64_t query_begin) const {
-    return std::clamp<std::int64_t>(query_begin + lower + 1, 0, keys);
-  }
-  std::int64_t end_key(std::int64_t query_end) const { return std::clamp<std::int64_t>(query_end + upper, 0, keys); }
-  /// True when the queries [begin, end) all see the same keys.
-  bool uniform(std::int64_t begin, std::int64_t end) const { return begin + upper >= keys - 1 && end - 1 + lower < 0; }
 };
 
 /// What one block of rows of a product needs: columns in whole vectors, and the terms of the sums.
@@ -108,7 +87,7 @@ template <Start kStart, int kRows, int kVectors, class T>
 HWY_NOINLINE void product_block(const Product<T>& p, std::int64_t row, std::int64_t column, std::int64_t k_begin,
                                 std::int64_t k_end) {
   const hn::ScalableTag<T> d;
-  constexpr std::int64_t kLanes = lanes_of<T>();
+  constexpr std::int64_t kLanes = lanes_per_vector<T>();
   T* c = p.c + row * p.c_row + column;
   hn::Vec<hn::ScalableTag<T>> sum[kRows][kVectors];
 #pragma GCC unroll 8
@@ -152,7 +131,7 @@ constexpr int kBlockVectors = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4 ?
 
 template <Start kStart, int kRows, class T>
 HWY_INLINE void product_rows(const Product<T>& p, std::int64_t row, const Extent& e) {
-  constexpr std::int64_t kLanes = lanes_of<T>();
+  constexpr std::int64_t kLanes = lanes_per_vector<T>();
   std::int64_t column = e.column_begin;
   if constexpr (kBlockVectors == 4)
     for (; column + 4 * kLanes <= e.column_end; column += 4 * kLanes)
@@ -221,7 +200,7 @@ template <class T>
 HWY_INLINE void pack_rows(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t width,
                           T* HWY_RESTRICT out) {
   const hn::ScalableTag<T> d;
-  const std::int64_t lanes = lanes_of<T>(), whole = padded<T>(width);
+  const std::int64_t lanes = lanes_per_vector<T>(), whole = padded<T>(width);
   for (std::int64_t r = 0; r < count; ++r, rows += stride, out += whole) {
     std::int64_t c = 0;
     for (; c + lanes <= width; c += lanes) hn::StoreU(hn::LoadU(d, rows + c), d, out + c);
