@@ -83,6 +83,7 @@ Tensor neighbor_attention(const Tensor& q, const Tensor& k, const Tensor& v,
     Tensor dq = gradient_memory(saved.wants(0), saved[0]);
     Tensor dk = gradient_memory(saved.wants(1), saved[1]);
     Tensor dv = gradient_memory(saved.wants(2), saved[2]);
+    Tensor delta = Tensor::empty_like(saved[4]);
     Tensor dplain_q = gradient_memory(plain && saved.wants(3), saved[0]);
     visit_float(dy.dtype(), kName, [&]<class T>() {
       using Kernel = kernel::NeighborAttentionBackward;
@@ -95,6 +96,7 @@ Tensor neighbor_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                                        .y = head_rows<T>(saved[3]),
                                                        .dy = head_rows<T>(upstream),
                                                        .log_sums = saved[4].data<T>(),
+                                                       .delta = delta.data<T>(),
                                                        .dq = head_rows<T>(dq),
                                                        .dplain_q = head_rows<T>(dplain_q),
                                                        .dk = head_rows<T>(dk),

@@ -63,6 +63,7 @@ struct NeighborAttentionBackward {
     const NeighborPlan* plan;  // with the queries of each key
     HeadRows<const T> q, plain_q, k, v, y, dy;
     const T* log_sums;
+    T* delta;                          // [B,H,Tq], memory for Σ_c dy_c y_c of each query
     HeadRows<T> dq, dplain_q, dk, dv;  // null when not wanted; all of each is written
   };
   template <class T>

@@ -30,7 +30,6 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
-#include <optional>
 
 HWY_BEFORE_NAMESPACE();
 namespace sq::kernel::HWY_NAMESPACE {
@@ -189,34 +188,15 @@ void forward_few(const DenseAttentionForward::Arguments<T>& a) {
   }
 }
 
-/// `rows` [batch, heads, count, width], or a packed copy in `memory` where that pays: every row is read by many tiles.
-template <class T>
-HeadRows<const T> packed_heads(const HeadRows<const T>& rows, std::int64_t batch, std::int64_t heads,
-                               std::int64_t count, std::int64_t width, std::optional<Scratch<T>>& memory) {
-  const std::int64_t whole = padded<T>(width);
-  if (rows.row == width && width == whole) return rows;
-  memory.emplace(batch * heads * count * whole);
-  T* copy = memory->take(batch * heads * count * whole);
-  const std::int64_t tiles = cpu::block_count(count, kTile);
-  cpu::parallel_for(batch * heads * tiles, 4, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t n = begin; n < end; ++n) {
-      const std::int64_t head = n / tiles, first = n % tiles * kTile;
-      pack_rows(rows.at(head / heads, head % heads, first), rows.row, std::min(kTile, count - first), width,
-                copy + (head * count + first) * whole);
-    }
-  });
-  return {copy, heads * count * whole, count * whole, whole};
-}
-
 template <class T>
 void forward(const DenseAttentionForward::Arguments<T>& arguments) {
   DenseAttentionForward::Arguments<T> a = arguments;
   const DenseAttentionProblem& p = a.problem;
   if (p.queries * (p.heads / p.kv_heads) <= kFewQueries && p.dropout.p == 0) return forward_few(a);
-  std::optional<Scratch<T>> key_memory, value_memory;
+  PackedHeads<T> keys, values;
   if (p.queries * (p.heads / p.kv_heads) >= kPackQueries) {
-    a.k = packed_heads(a.k, p.batch, p.kv_heads, p.keys, p.width, key_memory);
-    a.v = packed_heads(a.v, p.batch, p.kv_heads, p.keys, p.value_width, value_memory);
+    a.k = keys.pack(a.k, p.batch, p.kv_heads, p.keys, p.width);
+    a.v = values.pack(a.v, p.batch, p.kv_heads, p.keys, p.value_width);
   }
   const std::int64_t tiles = cpu::block_count(p.queries, kTile);
   const std::int64_t cost = std::min(p.queries, kTile) * p.keys * (p.width + p.value_width);

@@ -184,12 +184,20 @@ inline std::vector<BlockPair> pairs_of_round(const DenseAttentionProblem& p, std
 }
 
 template <class T>
-void backward(const DenseAttentionBackward::Arguments<T>& a) {
+void backward(const DenseAttentionBackward::Arguments<T>& arguments) {
+  DenseAttentionBackward::Arguments<T> a = arguments;
   const DenseAttentionProblem& p = a.problem;
   if (p.queries == 0 || p.keys == 0) return;
   Scratch<T> scratch(p.batch * p.heads * p.queries);
   T* delta = scratch.take(p.batch * p.heads * p.queries);
   fill_delta(a, delta);
+  PackedHeads<T> keys, values, queries, upstream;
+  if (std::min(p.queries, p.keys) > kTile) {
+    a.k = keys.pack(a.k, p.batch, p.kv_heads, p.keys, p.width);
+    a.v = values.pack(a.v, p.batch, p.kv_heads, p.keys, p.value_width);
+    a.q = queries.pack(a.q, p.batch, p.heads, p.queries, p.width);
+    a.dy = upstream.pack(a.dy, p.batch, p.heads, p.queries, p.value_width);
+  }
   std::int64_t block = kLargestBlock;
   const auto tasks = [&] { return p.batch * p.kv_heads * cpu::block_count(std::min(p.queries, p.keys), block); };
   while (block > kTile && tasks() < 4 * cpu::thread_count()) block /= 2;

@@ -1,11 +1,17 @@
 // ops/cpu/neighbor_attention.cpp: the forward pass. Keys and values are read where they lie, never gathered.
 //
-// For query i of head h with the live slots c:
-//     s_c = q·k_nb(c) · scale·log2 e        one product of a vector with listed rows
-//     m   = max s,  a_c = 2^(s_c - m),  l = Σ a
-//     y   = Σ a_c v_nb(c) / l               one weighted sum of listed rows
-// The scores of one query fit in the first cache. The heads that share a key/value head are computed one after the
-// other, so that the rows they read come from there too. Tasks are (batch row, key/value head, block of queries).
+// A task is a tile of kTile queries at one key/value head, for all query heads that share it. The plan
+// (ops/neighbor_plan.h) has split the tile's neighbors in two:
+//
+// The rest, which few queries share, comes first, query by query:
+//     s_c = q·k_nb(c) · scale·log2 e,  m = max s,  P_c = 2^(s_c - m),  l = Σ P,  O = Σ P_c v_nb(c)
+// with products of one vector and listed rows, and weighted sums of listed rows.
+//
+// The columns, which many queries share (a window, global keys), then go through small matrix products as in dense
+// attention, up to kTile at a time, each masked by the bits of who reads it; the online softmax continues from (m, l,
+// O):
+//     S = K Qᵀ · scale·log2 e,  m' = max(m, max S),  α = 2^(m - m'),  P = 2^(S - m'),  l = α l + Σ P,  O = α O + Pᵀ V
+// In the end y = O / l and L = (m + log2 l) / log2 e.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/cpu/neighbor_attention.cpp"
 #include "hwy/foreach_target.h"  // must come before highway.h
@@ -13,9 +19,8 @@
 
 #include "ops/neighbor_attention.h"
 
-#include "ops/cpu/neighbor_rows-inl.h"
+#include "ops/cpu/neighbor_tile-inl.h"
 #include "ops/cpu/versions.h"
-#include "tensor/cpu/threads.h"
 
 #include <cmath>
 #include <limits>
@@ -25,60 +30,172 @@ HWY_BEFORE_NAMESPACE();
 namespace sq::kernel::HWY_NAMESPACE {
 namespace {
 
-constexpr std::int64_t kQueriesPerTask = 32;
-
+/// One query head of a task.
 template <class T>
-void forward_query(const NeighborAttentionForward::Arguments<T>& a, std::int64_t b, std::int64_t h, std::int64_t query,
-                   T* weights) {
+struct ForwardHead {
+  T *queries, *plain_queries;  // Qᵀ, filled only where the tile has columns
+  T* result;
+  SoftmaxState<T> state;
+};
+
+/// The memory of a task.
+template <class T>
+struct ForwardTile {
+  T *keys, *values, *scores, *keep, *weights;
+
+  static std::int64_t size(const NeighborAttentionProblem& p, std::int64_t longest_rest) {
+    return kTile * (padded<T>(p.width) + padded<T>(p.value_width) + kTile) + kTile * kTile * (p.dropout.p > 0) +
+           list_buffer(longest_rest);
+  }
+  static std::int64_t head_size(const NeighborAttentionProblem& p) {
+    return kTile * (2 * p.width + padded<T>(p.value_width) + 3);
+  }
+};
+
+/// (m, l, O) of query number r of the tile from its rest.
+template <class T>
+void start_query(const NeighborAttentionForward::Arguments<T>& a, const ForwardHead<T>& head, std::int64_t b,
+                 std::int64_t h, std::int64_t query, std::int64_t r, T* weights) {
   const NeighborAttentionProblem& p = a.problem;
-  const RaggedLists &keys = a.plan->keys, &plain = a.plan->plain_keys;
-  const std::int64_t kv_head = h / (p.heads / p.kv_heads), count = keys.count(query), plain_count = plain.count(query);
-  T* y = a.y.at(b, h, query);
-  T& log_sum = a.log_sums[(b * p.heads + h) * p.queries + query];
-  std::fill_n(y, p.value_width, T(0));
-  log_sum = std::numeric_limits<T>::infinity();
-  if (count + plain_count == 0) return;
+  const hn::ScalableTag<T> d;
+  const std::int64_t lanes = lanes_per_vector<T>(), kv_head = h / (p.heads / p.kv_heads);
+  const RaggedLists &rest = a.plan->keys.rest, &plain = a.plan->plain_keys.rest;
+  const std::int64_t count = rest.count(query), plain_count = plain.count(query), all = count + plain_count;
+  T* result = head.result + r * padded<T>(p.value_width);
+  std::fill_n(result, padded<T>(p.value_width), T(0));
+  head.state.maximum[r] = -std::numeric_limits<T>::infinity();
+  head.state.sum[r] = 0;
+  if (all == 0) return;
 
   // The plain slots come last: `dots` may write a little beyond its rows.
-  dots(a.q.at(b, h, query), p.width, count, listed(a.k, b, kv_head, keys.entries(query)), weights);
+  dots(a.q.at(b, h, query), p.width, count, listed(a.k, b, kv_head, rest.entries(query)), weights);
   if (plain_count > 0)
     dots(a.plain_q.at(b, h, query), p.width, plain_count, listed(a.k, b, kv_head, plain.entries(query)),
          weights + count);
-  const std::int64_t all = count + plain_count;
-  scale_row(weights, all, static_cast<T>(p.scale * std::numbers::log2e));
-  const T most = maximum(weights, all);
-  const hn::ScalableTag<T> d;
-  const auto shift = hn::Set(d, most);
-  map(weights, weights, all, [&](auto s) HWY_ATTR { return exp2(d, hn::Sub(s, shift)); });
-  const T total = sum(weights, all);
-  log_sum = most * static_cast<T>(std::numbers::ln2) + std::log(total);
-
-  scale_row(weights, all, 1 / total);
+  std::fill(weights + all, weights + (all + lanes - 1) / lanes * lanes, -std::numeric_limits<T>::infinity());
+  const auto scale = hn::Set(d, static_cast<T>(p.scale * std::numbers::log2e));
+  auto most = hn::Set(d, -std::numeric_limits<T>::infinity());
+  for (std::int64_t n = 0; n < all; n += lanes) {
+    // The filling must stay -∞ under a negative scale too.
+    const auto score = hn::IfThenElse(hn::Lt(hn::Iota(d, static_cast<T>(n)), hn::Set(d, static_cast<T>(all))),
+                                      hn::Mul(scale, hn::Load(d, weights + n)), hn::Load(d, weights + n));
+    most = hn::Max(most, score);
+    hn::Store(score, d, weights + n);
+  }
+  most = hn::MaxOfLanes(d, most);
+  // Scores may all be -∞ (infinite inputs): subtract 0 then, so that these slots weigh nothing.
+  const auto shift = hn::IfThenZeroElse(hn::Eq(most, hn::Set(d, -std::numeric_limits<T>::infinity())), most);
+  auto sum = hn::Zero(d);
+  for (std::int64_t n = 0; n < all; n += lanes) {
+    const auto weight = exp2(d, hn::Sub(hn::Load(d, weights + n), shift));
+    sum = hn::Add(sum, weight);
+    hn::Store(weight, d, weights + n);
+  }
+  head.state.maximum[r] = hn::GetLane(most);
+  head.state.sum[r] = hn::GetLane(hn::SumOfLanes(d, sum));
   if (p.dropout.p > 0)
     for (std::int64_t n = 0; n < all; ++n) {
-      const bool is_plain = n >= count;
-      const RaggedLists& lists = is_plain ? plain : keys;
-      const std::int64_t slot = is_plain ? n - count : n;
+      const RaggedLists& lists = n >= count ? plain : rest;
+      const std::int64_t slot = n >= count ? n - count : n;
       const std::int32_t* repeats = lists.repeats(query);
       weights[n] *= kept<T>(p, b, h, query, lists.entries(query)[slot], repeats ? repeats[slot] : 0);
     }
-  add_weighted(weights, p.value_width, count, listed(a.v, b, kv_head, keys.entries(query)), y);
-  add_weighted(weights + count, p.value_width, plain_count, listed(a.v, b, kv_head, plain.entries(query)), y);
+  add_weighted(weights, p.value_width, count, listed(a.v, b, kv_head, rest.entries(query)), result);
+  add_weighted(weights + count, p.value_width, plain_count, listed(a.v, b, kv_head, plain.entries(query)), result);
+}
+
+/// One step of the online softmax for a head: `queries` is Qᵀ or that of the plain queries.
+template <class T>
+void forward_chunk(const NeighborAttentionForward::Arguments<T>& a, const ForwardTile<T>& t, const ForwardHead<T>& head,
+                   const T* queries, const Chunk& chunk, const PackedRows<T>& k, const PackedRows<T>& v, std::int64_t b,
+                   std::int64_t h, std::int64_t query) {
+  const NeighborAttentionProblem& p = a.problem;
+  const bool dropout = p.dropout.p > 0;
+  const std::int64_t width = padded<T>(p.value_width);
+  product<Start::zero>(Product<T>{k.data, k.stride, 1, queries, kTile, t.scores, kTile}, 0, chunk.count,
+                       chunk.mask.pairs<T>(p.width));
+  if (dropout) fill_keep_chunk<Queries::in_lanes>(p, b, h, query, chunk, t.keep);
+  softmax_tile<T>(t.scores, dropout ? t.keep : nullptr, chunk.mask, head.state);
+  product<Start::scaled>(Product<T>{t.scores, 1, kTile, v.data, v.stride, head.result, width, head.state.rescale}, 0,
+                         chunk.mask.lanes, chunk.mask.sums_over_rows(width));
+}
+
+/// y = O / l and L for one head of the tile.
+template <class T>
+void finish_head(const NeighborAttentionForward::Arguments<T>& a, const ForwardHead<T>& head, std::int64_t b,
+                 std::int64_t h, std::int64_t query, std::int64_t queries) {
+  const NeighborAttentionProblem& p = a.problem;
+  T* log_sums = a.log_sums + (b * p.heads + h) * p.queries + query;
+  for (std::int64_t r = 0; r < queries; ++r) {
+    const bool live = head.state.sum[r] != 0;
+    const T factor = live ? 1 / head.state.sum[r] : T(0);
+    const T* result = head.result + r * padded<T>(p.value_width);
+    T* y = a.y.at(b, h, query + r);
+    for (std::int64_t c = 0; c < p.value_width; ++c) y[c] = live ? result[c] * factor : T(0);
+    log_sums[r] = live ? head.state.maximum[r] * static_cast<T>(std::numbers::ln2) + std::log(head.state.sum[r])
+                       : std::numeric_limits<T>::infinity();
+  }
 }
 
 template <class T>
-void forward(const NeighborAttentionForward::Arguments<T>& a) {
+void forward_tile(const NeighborAttentionForward::Arguments<T>& a, std::int64_t b, std::int64_t kv_head,
+                  std::int64_t tile) {
   const NeighborAttentionProblem& p = a.problem;
-  const std::int64_t group = p.heads / p.kv_heads;
-  for_lists(p, a.plan->keys, kQueriesPerTask, [&](std::int64_t begin, std::int64_t end) {
-    Scratch<T> scratch(row_buffer(a.plan->keys.longest + a.plan->plain_keys.longest));
-    T* weights = scratch.take(0);
-    for (std::int64_t row = begin; row < end; ++row) {
-      const std::int64_t b = row / p.queries / p.kv_heads, kv_head = row / p.queries % p.kv_heads;
-      for (std::int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h)
-        forward_query(a, b, h, row % p.queries, weights);
+  const TiledLists &lists = a.plan->keys, &plain = a.plan->plain_keys;
+  const std::int64_t query = tile * kTile, queries = std::min(kTile, p.queries - query);
+  const std::int64_t group = p.heads / p.kv_heads, first_head = kv_head * group;
+  const std::int64_t rest = longest(lists.rest, query, query + queries) + longest(plain.rest, query, query + queries);
+  Scratch<T> scratch(ForwardTile<T>::size(p, rest) + group * ForwardTile<T>::head_size(p));
+  ForwardTile<T> t{.keys = scratch.take(kTile * padded<T>(p.width)),
+                   .values = scratch.take(kTile * padded<T>(p.value_width)),
+                   .scores = scratch.take(kTile * kTile),
+                   .keep = scratch.take(p.dropout.p > 0 ? kTile * kTile : 0),
+                   .weights = scratch.take(list_buffer(rest))};
+  T* head_memory = scratch.take(group * ForwardTile<T>::head_size(p));
+  const auto head_of = [&](std::int64_t g) {
+    T* at = head_memory + g * ForwardTile<T>::head_size(p);
+    ForwardHead<T> head{
+        .queries = at, .plain_queries = at + kTile * p.width, .result = at + 2 * kTile * p.width, .state = {}};
+    T* state = head.result + kTile * padded<T>(p.value_width);
+    head.state = {state, state + kTile, state + 2 * kTile};
+    return head;
+  };
+  const T scale = static_cast<T>(p.scale * std::numbers::log2e);
+  for (std::int64_t g = 0; g < group; ++g) {
+    const ForwardHead<T> head = head_of(g);
+    const std::int64_t h = first_head + g;
+    if (lists.columns.count(tile) > 0)
+      transpose_tile(a.q.at(b, h, query), a.q.row, queries, p.width, scale, head.queries);
+    if (plain.columns.count(tile) > 0)
+      transpose_tile(a.plain_q.at(b, h, query), a.plain_q.row, queries, p.width, scale, head.plain_queries);
+    for (std::int64_t r = 0; r < queries; ++r) start_query(a, head, b, h, query + r, r, t.weights);
+    std::fill(head.state.maximum + queries, head.state.maximum + kTile, T(0));
+    std::fill(head.state.sum + queries, head.state.sum + kTile, T(0));
+  }
+  const auto all_heads = [&](const Chunk& chunk, bool is_plain) {
+    const PackedRows<T> k = chunk_rows(a.k, b, kv_head, chunk, p.width, t.keys);
+    const PackedRows<T> v = chunk_rows(a.v, b, kv_head, chunk, p.value_width, t.values);
+    for (std::int64_t g = 0; g < group; ++g) {
+      const ForwardHead<T> head = head_of(g);
+      forward_chunk(a, t, head, is_plain ? head.plain_queries : head.queries, chunk, k, v, b, first_head + g, query);
     }
-  });
+  };
+  for_chunks(lists, tile, queries, [&](const Chunk& chunk) { all_heads(chunk, false); });
+  for_chunks(plain, tile, queries, [&](const Chunk& chunk) { all_heads(chunk, true); });
+  for (std::int64_t g = 0; g < group; ++g) finish_head(a, head_of(g), b, first_head + g, query, queries);
+}
+
+template <class T>
+void forward(const NeighborAttentionForward::Arguments<T>& arguments) {
+  NeighborAttentionForward::Arguments<T> a = arguments;
+  const NeighborAttentionProblem& p = a.problem;
+  PackedHeads<T> keys, values;
+  if (p.queries >= kPackQueries) {
+    a.k = keys.pack(a.k, p.batch, p.kv_heads, p.keys, p.width);
+    a.v = values.pack(a.v, p.batch, p.kv_heads, p.keys, p.value_width);
+  }
+  for_tiles(p, a.plan->keys, a.plan->plain_keys, 2,
+            [&](std::int64_t b, std::int64_t kv_head, std::int64_t tile) { forward_tile(a, b, kv_head, tile); });
 }
 
 }  // namespace

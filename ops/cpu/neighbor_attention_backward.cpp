@@ -1,18 +1,19 @@
 // ops/cpu/neighbor_attention_backward.cpp: gradients in two passes over the same pairs, one from either side, so that
 // every gradient row has one writer: no atomics, no copies to add up, the same bits for any number of threads.
 //
-// With the weights a = 2^(s - L·log2 e), s = q·k scale·log2 e, and δ_i = dy_i·y_i:
-//     by queries   ds_c = scale · a_c (dy·v_c - δ),   dq = Σ_c ds_c k_c                       (lists of keys)
-//     by keys      dv = Σ_i a_i dy_i,                 dk = Σ_i scale · a_i (v·dy_i - δ_i) q_i  (lists of queries)
-// Both passes are products of one vector with listed rows followed by weighted sums of listed rows; the weights are
-// computed in each, which costs less than storing them. The gradient of a key/value head sums over the query heads that
-// share it, in order.
+// With the weights P = 2^(s - L·log2 e), s = q·k scale·log2 e, and δ_i = dy_i·y_i:
+//     by queries   ds_c = scale · P_c (dy·v_c - δ),   dq = Σ_c ds_c k_c                       (lists of keys)
+//     by keys      dv = Σ_i P_i dy_i,                 dk = Σ_i scale · P_i (v·dy_i - δ_i) q_i  (lists of queries)
+// Both passes have the form of the forward pass: tiles of lists, whose common entries are columns for small matrix
+// products and whose rest is taken list by list. By queries, queries lie along the lanes of a tile; by keys, keys do,
+// and the two sides change their parts. The weights are computed in each pass, which costs less than storing them. The
+// gradient of a key/value head sums over the query heads that share it, in order.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/cpu/neighbor_attention_backward.cpp"
 #include "hwy/foreach_target.h"  // must come before highway.h
 #include "hwy/highway.h"
 
-#include "ops/cpu/neighbor_rows-inl.h"
+#include "ops/cpu/neighbor_tile-inl.h"
 #include "ops/cpu/versions.h"
 #include "ops/neighbor_attention.h"
 #include "tensor/cpu/threads.h"
@@ -23,122 +24,232 @@ HWY_BEFORE_NAMESPACE();
 namespace sq::kernel::HWY_NAMESPACE {
 namespace {
 
-constexpr std::int64_t kRowsPerTask = 32;
-constexpr std::int64_t kChunk = 512;  // entries of a list worked on at a time: a key may be read by every query
+constexpr std::int64_t kPart = 512;  // entries of a rest worked on at a time: a key may be read by every query
 
-/// Weights and slopes of one list, or of a part of it.
+/// The memory of a task. `own` are the queries by queries and the keys by keys, `other` those of the other side:
+///            own_a   own_b   other_a   other_b   sum_a   sum_b
+/// by queries   q      dy        k         v       dq
+/// by keys      k       v        q        dy       dk      dv
 template <class T>
-struct RowBuffers {
-  T *weights, *slopes;
+struct BackwardTile {
+  T *own_a, *own_b;               // transposed and scaled
+  T *other_a, *other_b;           // rows of a chunk
+  T *sum_a, *sum_b;               // padded rows
+  T *scores, *slopes, *keep;      // of a chunk
+  T *log_sums, *delta;            // of the queries of the tile, or of a chunk
+  T *rest_weights, *rest_slopes;  // of a rest
+
+  BackwardTile(Scratch<T>& scratch, const NeighborAttentionProblem& p, std::int64_t rest)
+      : own_a(scratch.take(kTile * p.width)),
+        own_b(scratch.take(kTile * p.value_width)),
+        other_a(scratch.take(kTile * padded<T>(p.width))),
+        other_b(scratch.take(kTile * padded<T>(p.value_width))),
+        sum_a(scratch.take(kTile * padded<T>(p.width))),
+        sum_b(scratch.take(kTile * padded<T>(p.value_width))),
+        scores(scratch.take(kTile * kTile)),
+        slopes(scratch.take(kTile * kTile)),
+        keep(scratch.take(p.dropout.p > 0 ? kTile * kTile : 0)),
+        log_sums(scratch.take(kTile)),
+        delta(scratch.take(kTile)),
+        rest_weights(scratch.take(list_buffer(rest))),
+        rest_slopes(scratch.take(list_buffer(rest))) {}
+
+  static std::int64_t size(const NeighborAttentionProblem& p, std::int64_t rest) {
+    return kTile * (p.width + p.value_width + 2 * padded<T>(p.width) + 2 * padded<T>(p.value_width) + 2 * kTile + 2) +
+           kTile * kTile * (p.dropout.p > 0) + 2 * list_buffer(rest);
+  }
 };
 
-/// a_n = 2^(s_n - L_n) and ds_n = scale · a_n (t_n - δ_n), in place of s and t; then dropout on both.
-/// `log_sum(n)` and `delta(n)` give vectors, or scalars at the end.
+/// P = 2^(S - L) and dS = P ∘ (dP - δ) for the pairs of own lanes and the rows of a chunk, in `scores` and `slopes`.
+template <Queries kQueries, class T>
+void chunk_slopes(const NeighborAttentionProblem& p, const BackwardTile<T>& t, const Chunk& chunk,
+                  const PackedRows<T>& other_a, const PackedRows<T>& other_b, std::int64_t b, std::int64_t h,
+                  std::int64_t first) {
+  product<Start::zero>(Product<T>{other_a.data, other_a.stride, 1, t.own_a, kTile, t.scores, kTile}, 0, chunk.count,
+                       chunk.mask.pairs<T>(p.width));
+  product<Start::zero>(Product<T>{other_b.data, other_b.stride, 1, t.own_b, kTile, t.slopes, kTile}, 0, chunk.count,
+                       chunk.mask.pairs<T>(p.value_width));
+  const bool dropout = p.dropout.p > 0;
+  if (dropout) fill_keep_chunk<kQueries>(p, b, h, first, chunk, t.keep);
+  slopes_tile<kQueries, T>(t.scores, t.slopes, dropout ? t.keep : nullptr, chunk.mask, t.log_sums, t.delta);
+}
+
+/// For `count` entries of a rest with s in `weights` and dy·v in `slopes`: slopes ← scale · P (dy·v keep - δ), weights
+/// ← P keep. log_sum(n), delta(n) and keep(n) belong to entry n.
 template <class T, class LogSum, class Delta, class Keep>
-HWY_INLINE void slopes_of(const NeighborAttentionProblem& p, const RowBuffers<T>& buffer, std::int64_t count,
-                          LogSum log_sum, Delta delta, Keep keep) {
+HWY_INLINE void rest_slopes(const NeighborAttentionProblem& p, T* HWY_RESTRICT weights, T* HWY_RESTRICT slopes,
+                            std::int64_t count, LogSum log_sum, Delta delta, Keep keep) {
   const hn::ScalableTag<T> d;
-  const T log2e = static_cast<T>(std::numbers::log2e), scale = static_cast<T>(p.scale);
-  T *a = buffer.weights, *t = buffer.slopes;
-  for (std::int64_t n = 0; n < count; ++n) a[n] = a[n] * (scale * log2e) - log_sum(n) * log2e;
-  map(a, a, count, [&](auto s) HWY_ATTR { return exp2(d, s); });
+  const T log2e = static_cast<T>(std::numbers::log2e), scale = static_cast<T>(p.scale), factor = scale * log2e;
+  const std::int64_t lanes = lanes_per_vector<T>();
+  for (std::int64_t n = 0; n < count; ++n) weights[n] = weights[n] * factor - log_sum(n) * log2e;
+  for (std::int64_t n = 0; n < count; n += lanes)  // the buffers have room for whole vectors
+    hn::Store(exp2(d, hn::Load(d, weights + n)), d, weights + n);
   const bool dropout = p.dropout.p > 0;
   for (std::int64_t n = 0; n < count; ++n) {
-    const T factor = dropout ? keep(n) : T(1);
-    t[n] = scale * a[n] * (t[n] * factor - delta(n));
-    a[n] *= factor;
+    const T kept_factor = dropout ? keep(n) : T(1);
+    slopes[n] = scale * weights[n] * (slopes[n] * kept_factor - delta(n));
+    weights[n] *= kept_factor;
   }
 }
 
-/// dq of one query (or dplain_q, with the plain slots): Σ_c ds_c k_c.
+// ---------------------------------------------------------------------------------------------------------------------
+// By queries.
+
+/// dq of one tile of queries of head h (or dplain_q, with the plain slots).
 template <class T>
-void backward_query(const NeighborAttentionBackward::Arguments<T>& a, const HeadRows<const T>& q, const HeadRows<T>& dq,
-                    const RaggedLists& keys, const T* delta, std::int64_t b, std::int64_t h, std::int64_t query,
-                    const RowBuffers<T>& buffer) {
+void backward_queries(const NeighborAttentionBackward::Arguments<T>& a, const BackwardTile<T>& t,
+                      const TiledLists& lists, const HeadRows<const T>& q, const HeadRows<T>& dq, std::int64_t b,
+                      std::int64_t h, std::int64_t tile) {
   const NeighborAttentionProblem& p = a.problem;
-  const std::int64_t kv_head = h / (p.heads / p.kv_heads), count = keys.count(query);
+  const std::int64_t query = tile * kTile, queries = std::min(kTile, p.queries - query);
+  const std::int64_t kv_head = h / (p.heads / p.kv_heads), width = padded<T>(p.width);
+  const T log2e = static_cast<T>(std::numbers::log2e), scale = static_cast<T>(p.scale);
   const std::int64_t row = (b * p.heads + h) * p.queries + query;
-  const std::int32_t *entries = keys.entries(query), *repeats = keys.repeats(query);
-  T* out = dq.at(b, h, query);
-  std::fill_n(out, p.width, T(0));
-  dots(q.at(b, h, query), p.width, count, listed(a.k, b, kv_head, entries), buffer.weights);
-  dots(a.dy.at(b, h, query), p.value_width, count, listed(a.v, b, kv_head, entries), buffer.slopes);
-  slopes_of(
-      p, buffer, count, [&](std::int64_t) { return a.log_sums[row]; }, [&](std::int64_t) { return delta[row]; },
-      [&](std::int64_t n) { return kept<T>(p, b, h, query, entries[n], repeats ? repeats[n] : 0); });
-  add_weighted(buffer.slopes, p.width, count, listed(a.k, b, kv_head, entries), out);
-}
-
-/// What the queries in one list of key `key` add to its dk and dv.
-template <class T>
-void backward_key(const NeighborAttentionBackward::Arguments<T>& a, const HeadRows<const T>& q,
-                  const RaggedLists& queries, const T* delta, std::int64_t b, std::int64_t h, std::int64_t key,
-                  const RowBuffers<T>& buffer) {
-  const NeighborAttentionProblem& p = a.problem;
-  const std::int64_t kv_head = h / (p.heads / p.kv_heads), total = queries.count(key);
-  const std::int64_t row = (b * p.heads + h) * p.queries;
-  for (std::int64_t first = 0; first < total; first += kChunk) {
-    const std::int64_t count = std::min(kChunk, total - first);
-    const std::int32_t* entries = queries.entries(key) + first;
-    const std::int32_t* repeats = queries.repeats(key);
-    dots(a.k.at(b, kv_head, key), p.width, count, listed(q, b, h, entries), buffer.weights);
-    dots(a.v.at(b, kv_head, key), p.value_width, count, listed(a.dy, b, h, entries), buffer.slopes);
-    slopes_of(
-        p, buffer, count, [&](std::int64_t n) { return a.log_sums[row + entries[n]]; },
-        [&](std::int64_t n) { return delta[row + entries[n]]; },
-        [&](std::int64_t n) { return kept<T>(p, b, h, entries[n], key, repeats ? repeats[first + n] : 0); });
-    if (a.dk) add_weighted(buffer.slopes, p.width, count, listed(q, b, h, entries), a.dk.at(b, kv_head, key));
-    if (a.dv) add_weighted(buffer.weights, p.value_width, count, listed(a.dy, b, h, entries), a.dv.at(b, kv_head, key));
+  std::fill_n(t.sum_a, queries * width, T(0));
+  if (lists.columns.count(tile) > 0) {
+    transpose_tile(q.at(b, h, query), q.row, queries, p.width, scale * log2e, t.own_a);
+    transpose_tile(a.dy.at(b, h, query), a.dy.row, queries, p.value_width, scale, t.own_b);
+    for (std::int64_t r = 0; r < kTile; ++r) {
+      t.log_sums[r] = r < queries ? a.log_sums[row + r] * log2e : T(0);
+      t.delta[r] = r < queries ? a.delta[row + r] * scale : T(0);
+    }
+  }
+  for_chunks(lists, tile, queries, [&](const Chunk& chunk) {
+    const PackedRows<T> k = chunk_rows(a.k, b, kv_head, chunk, p.width, t.other_a);
+    const PackedRows<T> v = chunk_rows(a.v, b, kv_head, chunk, p.value_width, t.other_b);
+    chunk_slopes<Queries::in_lanes>(p, t, chunk, k, v, b, h, query);
+    product<Start::keep>(Product<T>{t.slopes, 1, kTile, k.data, k.stride, t.sum_a, width}, 0, queries,
+                         chunk.mask.sums_over_rows(width));
+  });
+  for (std::int64_t r = 0; r < queries; ++r) {
+    const std::int32_t *entries = lists.rest.entries(query + r), *repeats = lists.rest.repeats(query + r);
+    const std::int64_t count = lists.rest.count(query + r);
+    dots(q.at(b, h, query + r), p.width, count, listed(a.k, b, kv_head, entries), t.rest_weights);
+    dots(a.dy.at(b, h, query + r), p.value_width, count, listed(a.v, b, kv_head, entries), t.rest_slopes);
+    rest_slopes(
+        p, t.rest_weights, t.rest_slopes, count, [&](std::int64_t) { return a.log_sums[row + r]; },
+        [&](std::int64_t) { return a.delta[row + r]; },
+        [&](std::int64_t n) { return kept<T>(p, b, h, query + r, entries[n], repeats ? repeats[n] : 0); });
+    add_weighted(t.rest_slopes, p.width, count, listed(a.k, b, kv_head, entries), t.sum_a + r * width);
+    std::copy_n(t.sum_a + r * width, p.width, dq.at(b, h, query + r));
   }
 }
 
-/// Calls row(b, kv_head, i, buffers) for every batch row, key/value head and list number i, in parallel.
-template <class T, class Row>
-void for_rows(const NeighborAttentionProblem& p, const RaggedLists& lists, std::int64_t longest, Row row) {
-  for_lists(p, lists, kRowsPerTask, [&](std::int64_t begin, std::int64_t end) {
-    Scratch<T> scratch(2 * row_buffer(longest));
-    T* weights = scratch.take(row_buffer(longest));
-    const RowBuffers<T> buffer{weights, scratch.take(row_buffer(longest))};
-    for (std::int64_t n = begin; n < end; ++n) {
-      const std::int64_t head = n / lists.lists();
-      row(head / p.kv_heads, head % p.kv_heads, n % lists.lists(), buffer);
+template <class T>
+void pass_by_queries(const NeighborAttentionBackward::Arguments<T>& a) {
+  const NeighborAttentionProblem& p = a.problem;
+  const TiledLists &keys = a.plan->keys, &plain = a.plan->plain_keys;
+  const std::int64_t group = p.heads / p.kv_heads;
+  for_tiles(p, keys, plain, 3, [&](std::int64_t b, std::int64_t kv_head, std::int64_t tile) {
+    const std::int64_t begin = tile * kTile, end = std::min(begin + kTile, p.queries);
+    const std::int64_t rest = std::max(longest(keys.rest, begin, end), longest(plain.rest, begin, end));
+    Scratch<T> scratch(BackwardTile<T>::size(p, rest));
+    const BackwardTile<T> t(scratch, p, rest);
+    for (std::int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
+      for (std::int64_t i = begin; i < end; ++i)
+        a.delta[(b * p.heads + h) * p.queries + i] = dot(a.y.at(b, h, i), a.dy.at(b, h, i), p.value_width);
+      if (a.dq) backward_queries(a, t, keys, a.q, a.dq, b, h, tile);
+      if (a.dplain_q) backward_queries(a, t, plain, a.plain_q, a.dplain_q, b, h, tile);
+    }
+  });
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// By keys.
+
+/// What the rest of one key adds to its dk and dv.
+template <class T>
+void backward_key_rest(const NeighborAttentionBackward::Arguments<T>& a, const BackwardTile<T>& t,
+                       const RaggedLists& rest, const HeadRows<const T>& q, std::int64_t b, std::int64_t h,
+                       std::int64_t key, T* dk, T* dv) {
+  const NeighborAttentionProblem& p = a.problem;
+  const std::int64_t kv_head = h / (p.heads / p.kv_heads), total = rest.count(key);
+  const std::int64_t row = (b * p.heads + h) * p.queries;
+  for (std::int64_t first = 0; first < total; first += kPart) {
+    const std::int64_t count = std::min(kPart, total - first);
+    const std::int32_t *entries = rest.entries(key) + first, *repeats = rest.repeats(key);
+    dots(a.k.at(b, kv_head, key), p.width, count, listed(q, b, h, entries), t.rest_weights);
+    dots(a.v.at(b, kv_head, key), p.value_width, count, listed(a.dy, b, h, entries), t.rest_slopes);
+    rest_slopes(
+        p, t.rest_weights, t.rest_slopes, count, [&](std::int64_t n) { return a.log_sums[row + entries[n]]; },
+        [&](std::int64_t n) { return a.delta[row + entries[n]]; },
+        [&](std::int64_t n) { return kept<T>(p, b, h, entries[n], key, repeats ? repeats[first + n] : 0); });
+    if (a.dk) add_weighted(t.rest_slopes, p.width, count, listed(q, b, h, entries), dk);
+    if (a.dv) add_weighted(t.rest_weights, p.value_width, count, listed(a.dy, b, h, entries), dv);
+  }
+}
+
+/// What the queries of head h (or its plain queries) add to dk and dv of a tile of keys.
+template <class T>
+void backward_keys(const NeighborAttentionBackward::Arguments<T>& a, const BackwardTile<T>& t, const TiledLists& lists,
+                   const HeadRows<const T>& q, std::int64_t b, std::int64_t h, std::int64_t tile) {
+  const NeighborAttentionProblem& p = a.problem;
+  const std::int64_t key = tile * kTile, keys = std::min(kTile, p.keys - key);
+  const std::int64_t width = padded<T>(p.width), value_width = padded<T>(p.value_width);
+  const T log2e = static_cast<T>(std::numbers::log2e), scale = static_cast<T>(p.scale);
+  const std::int64_t row = (b * p.heads + h) * p.queries;
+  for_chunks(lists, tile, keys, [&](const Chunk& chunk) {
+    const PackedRows<T> queries = chunk_rows(q, b, h, chunk, p.width, t.other_a);
+    const PackedRows<T> upstream = chunk_rows(a.dy, b, h, chunk, p.value_width, t.other_b);
+    for (std::int64_t n = 0; n < chunk.count; ++n) {
+      t.log_sums[n] = a.log_sums[row + chunk.entries[n]] * log2e;
+      t.delta[n] = a.delta[row + chunk.entries[n]] * scale;
+    }
+    chunk_slopes<Queries::in_rows>(p, t, chunk, queries, upstream, b, h, key);
+    if (a.dk)
+      product<Start::keep>(Product<T>{t.slopes, 1, kTile, queries.data, queries.stride, t.sum_a, width}, 0, keys,
+                           chunk.mask.sums_over_rows(width));
+    if (a.dv)
+      product<Start::keep>(Product<T>{t.scores, 1, kTile, upstream.data, upstream.stride, t.sum_b, value_width}, 0,
+                           keys, chunk.mask.sums_over_rows(value_width));
+  });
+  for (std::int64_t r = 0; r < keys; ++r)
+    backward_key_rest(a, t, lists.rest, q, b, h, key + r, t.sum_a + r * width, t.sum_b + r * value_width);
+}
+
+template <class T>
+void pass_by_keys(const NeighborAttentionBackward::Arguments<T>& a) {
+  const NeighborAttentionProblem& p = a.problem;
+  const TiledLists &queries = a.plan->queries, &plain = a.plan->plain_queries;
+  const std::int64_t group = p.heads / p.kv_heads;
+  const std::int64_t width = padded<T>(p.width), value_width = padded<T>(p.value_width);
+  for_tiles(p, queries, plain, 4, [&](std::int64_t b, std::int64_t kv_head, std::int64_t tile) {
+    const std::int64_t key = tile * kTile, keys = std::min(kTile, p.keys - key);
+    Scratch<T> scratch(BackwardTile<T>::size(p, kPart));
+    const BackwardTile<T> t(scratch, p, kPart);
+    std::fill_n(t.sum_a, keys * width, T(0));
+    std::fill_n(t.sum_b, keys * value_width, T(0));
+    if (queries.columns.count(tile) + plain.columns.count(tile) > 0) {
+      transpose_tile(a.k.at(b, kv_head, key), a.k.row, keys, p.width,
+                     static_cast<T>(p.scale) * static_cast<T>(std::numbers::log2e), t.own_a);
+      transpose_tile(a.v.at(b, kv_head, key), a.v.row, keys, p.value_width, static_cast<T>(p.scale), t.own_b);
+    }
+    for (std::int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
+      backward_keys(a, t, queries, a.q, b, h, tile);
+      if (a.plain_q) backward_keys(a, t, plain, a.plain_q, b, h, tile);
+    }
+    for (std::int64_t r = 0; r < keys; ++r) {
+      if (a.dk) std::copy_n(t.sum_a + r * width, p.width, a.dk.at(b, kv_head, key + r));
+      if (a.dv) std::copy_n(t.sum_b + r * value_width, p.value_width, a.dv.at(b, kv_head, key + r));
     }
   });
 }
 
 template <class T>
-void backward(const NeighborAttentionBackward::Arguments<T>& a) {
+void backward(const NeighborAttentionBackward::Arguments<T>& arguments) {
+  NeighborAttentionBackward::Arguments<T> a = arguments;
   const NeighborAttentionProblem& p = a.problem;
-  const NeighborPlan& plan = *a.plan;
-  const std::int64_t group = p.heads / p.kv_heads;
-  Scratch<T> scratch(p.batch * p.heads * p.queries);
-  T* delta = scratch.take(p.batch * p.heads * p.queries);
-  cpu::parallel_for(p.batch * p.heads * p.queries, 256, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      const std::int64_t i = row % p.queries, h = row / p.queries % p.heads, b = row / p.queries / p.heads;
-      delta[row] = dot(a.y.at(b, h, i), a.dy.at(b, h, i), p.value_width);
-    }
-  });
-  const std::int64_t slots = std::max(plan.keys.longest, plan.plain_keys.longest);
-  if (a.dq || a.dplain_q)
-    for_rows<T>(p, plan.keys, slots,
-                [&](std::int64_t b, std::int64_t kv_head, std::int64_t query, const RowBuffers<T>& buffer) {
-                  for (std::int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
-                    if (a.dq) backward_query(a, a.q, a.dq, plan.keys, delta, b, h, query, buffer);
-                    if (a.dplain_q)
-                      backward_query(a, a.plain_q, a.dplain_q, plan.plain_keys, delta, b, h, query, buffer);
-                  }
-                });
-  if (a.dk || a.dv)
-    for_rows<T>(p, plan.queries, kChunk,
-                [&](std::int64_t b, std::int64_t kv_head, std::int64_t key, const RowBuffers<T>& buffer) {
-                  if (a.dk) std::fill_n(a.dk.at(b, kv_head, key), p.width, T(0));
-                  if (a.dv) std::fill_n(a.dv.at(b, kv_head, key), p.value_width, T(0));
-                  for (std::int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
-                    backward_key(a, a.q, plan.queries, delta, b, h, key, buffer);
-                    if (a.plain_q) backward_key(a, a.plain_q, plan.plain_queries, delta, b, h, key, buffer);
-                  }
-                });
+  PackedHeads<T> keys, values, queries, plain_queries, upstream;
+  if (p.queries >= kPackQueries) {
+    a.k = keys.pack(a.k, p.batch, p.kv_heads, p.keys, p.width);
+    a.v = values.pack(a.v, p.batch, p.kv_heads, p.keys, p.value_width);
+    a.q = queries.pack(a.q, p.batch, p.heads, p.queries, p.width);
+    if (a.plain_q) a.plain_q = plain_queries.pack(a.plain_q, p.batch, p.heads, p.queries, p.width);
+    a.dy = upstream.pack(a.dy, p.batch, p.heads, p.queries, p.value_width);
+  }
+  pass_by_queries(a);
+  if (a.dk || a.dv) pass_by_keys(a);
 }
 
 }  // namespace

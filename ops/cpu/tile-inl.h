@@ -15,10 +15,13 @@
 
 #include "hwy/highway.h"
 
+#include "ops/attention_layout.h"
+#include "tensor/cpu/threads.h"
 #include "tensor/storage.h"
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 
 HWY_BEFORE_NAMESPACE();
 namespace sq::kernel::HWY_NAMESPACE {
@@ -225,6 +228,32 @@ HWY_INLINE PackedRows<T> packed_rows(const T* rows, std::int64_t stride, std::in
   pack_rows(rows, stride, count, width, buffer);
   return {buffer, whole};
 }
+
+/// A packed copy of all rows of a tensor [batch, heads, count, width], for those that are read many times.
+template <class T>
+class PackedHeads {
+ public:
+  /// `rows` itself where it is packed.
+  HeadRows<const T> pack(const HeadRows<const T>& rows, std::int64_t batch, std::int64_t heads, std::int64_t count,
+                         std::int64_t width) {
+    const std::int64_t whole = padded<T>(width);
+    if (rows.row == width && width == whole) return rows;
+    memory_.emplace(batch * heads * count * whole);
+    T* copy = memory_->take(batch * heads * count * whole);
+    const std::int64_t tiles = cpu::block_count(count, kTile);
+    // Heads innermost: usually they lie side by side.
+    cpu::parallel_for(batch * tiles, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t n = begin; n < end; ++n)
+        for (std::int64_t t = n % tiles * kTile; t < std::min((n % tiles + 1) * kTile, count); ++t)
+          for (std::int64_t h = 0; h < heads; ++h)
+            pack_rows(rows.at(n / tiles, h, t), 0, 1, width, copy + ((n / tiles * heads + h) * count + t) * whole);
+    });
+    return {copy, heads * count * whole, count * whole, whole};
+  }
+
+ private:
+  std::optional<Scratch<T>> memory_;
+};
 
 }  // namespace sq::kernel::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
