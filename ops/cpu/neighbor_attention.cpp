@@ -3,9 +3,10 @@
 // A task is a tile of kTile queries at one key/value head, for all query heads that share it. The plan
 // (ops/neighbor_plan.h) has split the tile's neighbors in two:
 //
-// The rest, which few queries share, comes first, query by query:
+// The rest, which few queries share, comes first:
 //     s_c = q·k_nb(c) · scale·log2 e,  m = max s,  P_c = 2^(s_c - m),  l = Σ P,  O = Σ P_c v_nb(c)
-// with products of one vector and listed rows, and weighted sums of listed rows.
+// with products of one vector and listed rows for all queries of the tile, then their weights, then weighted sums of
+// listed rows: three loops whose steps do not wait for each other.
 //
 // The columns, which many queries share (a window, global keys), then go through small matrix products as in dense
 // attention, up to kTile at a time, each masked by the bits of who reads it; the online softmax continues from (m, l,
@@ -30,6 +31,8 @@ HWY_BEFORE_NAMESPACE();
 namespace sq::kernel::HWY_NAMESPACE {
 namespace {
 
+constexpr std::int64_t kVectorSlack = 64;  // beyond the last segment
+
 /// One query head of a task.
 template <class T>
 struct ForwardHead {
@@ -43,65 +46,93 @@ template <class T>
 struct ForwardTile {
   T *keys, *values, *scores, *keep, *weights;
 
-  static std::int64_t size(const NeighborAttentionProblem& p, std::int64_t longest_rest) {
-    return kTile * (padded<T>(p.width) + padded<T>(p.value_width) + kTile) + kTile * kTile * (p.dropout.p > 0) +
-           list_buffer(longest_rest);
+  static std::int64_t size(const NeighborAttentionProblem& p, std::int64_t rest) {
+    return kTile * (padded<T>(p.width) + padded<T>(p.value_width) + kTile) + kTile * kTile * (p.dropout.p > 0) + rest;
   }
   static std::int64_t head_size(const NeighborAttentionProblem& p) {
     return kTile * (2 * p.width + padded<T>(p.value_width) + 3);
   }
 };
 
-/// (m, l, O) of query number r of the tile from its rest.
-template <class T>
-void start_query(const NeighborAttentionForward::Arguments<T>& a, const ForwardHead<T>& head, std::int64_t b,
-                 std::int64_t h, std::int64_t query, std::int64_t r, T* weights) {
-  const NeighborAttentionProblem& p = a.problem;
-  const hn::ScalableTag<T> d;
-  const std::int64_t lanes = lanes_per_vector<T>(), kv_head = h / (p.heads / p.kv_heads);
-  const RaggedLists &rest = a.plan->keys.rest, &plain = a.plan->plain_keys.rest;
-  const std::int64_t count = rest.count(query), plain_count = plain.count(query), all = count + plain_count;
-  T* result = head.result + r * padded<T>(p.value_width);
-  std::fill_n(result, padded<T>(p.value_width), T(0));
-  head.state.maximum[r] = -std::numeric_limits<T>::infinity();
-  head.state.sum[r] = 0;
-  if (all == 0) return;
+/// How a query's slots stand in `weights`: its plain rest, then the other rest.
+struct RestCounts {
+  std::int64_t plain, other;
+  std::int64_t all() const { return plain + other; }
+};
+inline RestCounts rest_counts(const NeighborPlan& plan, std::int64_t query) {
+  return {plan.plain_keys.rest.count(query), plan.keys.rest.count(query)};
+}
 
-  // The plain slots come last: `dots` may write a little beyond its rows.
-  dots(a.q.at(b, h, query), p.width, count, listed(a.k, b, kv_head, rest.entries(query)), weights);
-  if (plain_count > 0)
-    dots(a.plain_q.at(b, h, query), p.width, plain_count, listed(a.k, b, kv_head, plain.entries(query)),
-         weights + count);
-  std::fill(weights + all, weights + (all + lanes - 1) / lanes * lanes, -std::numeric_limits<T>::infinity());
-  const auto scale = hn::Set(d, static_cast<T>(p.scale * std::numbers::log2e));
-  auto most = hn::Set(d, -std::numeric_limits<T>::infinity());
-  for (std::int64_t n = 0; n < all; n += lanes) {
-    // The filling must stay -∞ under a negative scale too.
-    const auto score = hn::IfThenElse(hn::Lt(hn::Iota(d, static_cast<T>(n)), hn::Set(d, static_cast<T>(all))),
-                                      hn::Mul(scale, hn::Load(d, weights + n)), hn::Load(d, weights + n));
+/// Weights of one query's rest from its products: P = 2^(scale·log2 e·s - m). Sets m and l.
+template <class T>
+HWY_INLINE void rest_weights(T* HWY_RESTRICT weights, std::int64_t count, T factor, T& maximum, T& sum) {
+  const hn::ScalableTag<T> d;
+  const std::int64_t lanes = lanes_per_vector<T>();
+  const auto absent = hn::Set(d, -std::numeric_limits<T>::infinity());
+  const auto scale = hn::Set(d, factor);
+  auto most = absent;
+  for (std::int64_t n = 0; n < count; n += lanes) {
+    const auto inside = hn::FirstN(d, static_cast<std::size_t>(std::min(lanes, count - n)));
+    const auto score = hn::IfThenElse(inside, hn::Mul(scale, hn::Load(d, weights + n)), absent);
     most = hn::Max(most, score);
     hn::Store(score, d, weights + n);
   }
   most = hn::MaxOfLanes(d, most);
-  // Scores may all be -∞ (infinite inputs): subtract 0 then, so that these slots weigh nothing.
-  const auto shift = hn::IfThenZeroElse(hn::Eq(most, hn::Set(d, -std::numeric_limits<T>::infinity())), most);
-  auto sum = hn::Zero(d);
-  for (std::int64_t n = 0; n < all; n += lanes) {
+  // All scores may be -∞: subtract 0 then, so that these slots weigh nothing.
+  const auto shift = hn::IfThenZeroElse(hn::Eq(most, absent), most);
+  auto total = hn::Zero(d);
+  for (std::int64_t n = 0; n < count; n += lanes) {
     const auto weight = exp2(d, hn::Sub(hn::Load(d, weights + n), shift));
-    sum = hn::Add(sum, weight);
+    total = hn::Add(total, weight);
     hn::Store(weight, d, weights + n);
   }
-  head.state.maximum[r] = hn::GetLane(most);
-  head.state.sum[r] = hn::GetLane(hn::SumOfLanes(d, sum));
-  if (p.dropout.p > 0)
-    for (std::int64_t n = 0; n < all; ++n) {
-      const RaggedLists& lists = n >= count ? plain : rest;
-      const std::int64_t slot = n >= count ? n - count : n;
-      const std::int32_t* repeats = lists.repeats(query);
-      weights[n] *= kept<T>(p, b, h, query, lists.entries(query)[slot], repeats ? repeats[slot] : 0);
-    }
-  add_weighted(weights, p.value_width, count, listed(a.v, b, kv_head, rest.entries(query)), result);
-  add_weighted(weights + count, p.value_width, plain_count, listed(a.v, b, kv_head, plain.entries(query)), result);
+  maximum = hn::GetLane(most);
+  sum = hn::GetLane(hn::SumOfLanes(d, total));
+}
+
+template <class T>
+void drop_rest(const NeighborAttentionForward::Arguments<T>& a, std::int64_t b, std::int64_t h, std::int64_t query,
+               T* weights) {
+  for (const RaggedLists* rest : {&a.plan->plain_keys.rest, &a.plan->keys.rest}) {
+    const std::int32_t *entries = rest->entries(query), *repeats = rest->repeats(query);
+    for (std::int64_t n = 0; n < rest->count(query); ++n)
+      *weights++ *= kept<T>(a.problem, b, h, query, entries[n], repeats ? repeats[n] : 0);
+  }
+}
+
+/// (m, l, O) of all queries of a tile from their rests.
+template <class T>
+void start_head(const NeighborAttentionForward::Arguments<T>& a, const ForwardHead<T>& head, std::int64_t b,
+                std::int64_t h, std::int64_t query, std::int64_t queries, T* weights) {
+  const NeighborAttentionProblem& p = a.problem;
+  const RaggedLists &rest = a.plan->keys.rest, &plain = a.plan->plain_keys.rest;
+  const std::int64_t kv_head = h / (p.heads / p.kv_heads), width = padded<T>(p.value_width);
+  T* at = weights;
+  for (std::int64_t i = query; i < query + queries; ++i) {  // `dots` may write a little beyond: plain slots first
+    const RestCounts counts = rest_counts(*a.plan, i);
+    if (counts.plain > 0)
+      dots(a.plain_q.at(b, h, i), p.width, counts.plain, listed(a.k, b, kv_head, plain.entries(i)), at);
+    dots(a.q.at(b, h, i), p.width, counts.other, listed(a.k, b, kv_head, rest.entries(i)), at + counts.plain);
+    at += segment_room(counts.all());
+  }
+  at = weights;
+  const T factor = static_cast<T>(p.scale * std::numbers::log2e);
+  for (std::int64_t r = 0; r < queries; ++r) {
+    const RestCounts counts = rest_counts(*a.plan, query + r);
+    rest_weights(at, counts.all(), factor, head.state.maximum[r], head.state.sum[r]);
+    if (p.dropout.p > 0) drop_rest(a, b, h, query + r, at);
+    at += segment_room(counts.all());
+  }
+  at = weights;
+  std::fill_n(head.result, queries * width, T(0));
+  for (std::int64_t r = 0; r < queries; ++r) {
+    const RestCounts counts = rest_counts(*a.plan, query + r);
+    T* result = head.result + r * width;
+    add_weighted(at, p.value_width, counts.plain, listed(a.v, b, kv_head, plain.entries(query + r)), result);
+    add_weighted(at + counts.plain, p.value_width, counts.other, listed(a.v, b, kv_head, rest.entries(query + r)),
+                 result);
+    at += segment_room(counts.all());
+  }
 }
 
 /// One step of the online softmax for a head: `queries` is Qᵀ or that of the plain queries.
@@ -144,13 +175,14 @@ void forward_tile(const NeighborAttentionForward::Arguments<T>& a, std::int64_t 
   const TiledLists &lists = a.plan->keys, &plain = a.plan->plain_keys;
   const std::int64_t query = tile * kTile, queries = std::min(kTile, p.queries - query);
   const std::int64_t group = p.heads / p.kv_heads, first_head = kv_head * group;
-  const std::int64_t rest = longest(lists.rest, query, query + queries) + longest(plain.rest, query, query + queries);
+  std::int64_t rest = kVectorSlack;
+  for (std::int64_t i = query; i < query + queries; ++i) rest += segment_room(rest_counts(*a.plan, i).all());
   Scratch<T> scratch(ForwardTile<T>::size(p, rest) + group * ForwardTile<T>::head_size(p));
   ForwardTile<T> t{.keys = scratch.take(kTile * padded<T>(p.width)),
                    .values = scratch.take(kTile * padded<T>(p.value_width)),
                    .scores = scratch.take(kTile * kTile),
                    .keep = scratch.take(p.dropout.p > 0 ? kTile * kTile : 0),
-                   .weights = scratch.take(list_buffer(rest))};
+                   .weights = scratch.take(rest)};
   T* head_memory = scratch.take(group * ForwardTile<T>::head_size(p));
   const auto head_of = [&](std::int64_t g) {
     T* at = head_memory + g * ForwardTile<T>::head_size(p);
@@ -168,7 +200,7 @@ void forward_tile(const NeighborAttentionForward::Arguments<T>& a, std::int64_t 
       transpose_tile(a.q.at(b, h, query), a.q.row, queries, p.width, scale, head.queries);
     if (plain.columns.count(tile) > 0)
       transpose_tile(a.plain_q.at(b, h, query), a.plain_q.row, queries, p.width, scale, head.plain_queries);
-    for (std::int64_t r = 0; r < queries; ++r) start_query(a, head, b, h, query + r, r, t.weights);
+    start_head(a, head, b, h, query, queries, t.weights);
     std::fill(head.state.maximum + queries, head.state.maximum + kTile, T(0));
     std::fill(head.state.sum + queries, head.state.sum + kTile, T(0));
   }

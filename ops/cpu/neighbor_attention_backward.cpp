@@ -24,7 +24,8 @@ HWY_BEFORE_NAMESPACE();
 namespace sq::kernel::HWY_NAMESPACE {
 namespace {
 
-constexpr std::int64_t kPart = 512;  // entries of a rest worked on at a time: a key may be read by every query
+constexpr std::int64_t kPart = 2048;  // entries of the rests worked on at a time
+constexpr std::int64_t kPartRoom = kPart + 64;
 
 /// The memory of a task. `own` are the queries by queries and the keys by keys, `other` those of the other side:
 ///            own_a   own_b   other_a   other_b   sum_a   sum_b
@@ -32,14 +33,14 @@ constexpr std::int64_t kPart = 512;  // entries of a rest worked on at a time: a
 /// by keys      k       v        q        dy       dk      dv
 template <class T>
 struct BackwardTile {
-  T *own_a, *own_b;               // transposed and scaled
-  T *other_a, *other_b;           // rows of a chunk
-  T *sum_a, *sum_b;               // padded rows
-  T *scores, *slopes, *keep;      // of a chunk
-  T *log_sums, *delta;            // of the queries of the tile, or of a chunk
-  T *rest_weights, *rest_slopes;  // of a rest
+  T *own_a, *own_b;                                            // transposed and scaled
+  T *other_a, *other_b;                                        // rows of a chunk
+  T *sum_a, *sum_b;                                            // padded rows
+  T *scores, *slopes, *keep;                                   // of a chunk
+  T *log_sums, *delta;                                         // of the queries of the tile, or of a chunk
+  T *rest_weights, *rest_slopes, *rest_log_sums, *rest_delta;  // of a part of the rests
 
-  BackwardTile(Scratch<T>& scratch, const NeighborAttentionProblem& p, std::int64_t rest)
+  BackwardTile(Scratch<T>& scratch, const NeighborAttentionProblem& p)
       : own_a(scratch.take(kTile * p.width)),
         own_b(scratch.take(kTile * p.value_width)),
         other_a(scratch.take(kTile * padded<T>(p.width))),
@@ -51,12 +52,14 @@ struct BackwardTile {
         keep(scratch.take(p.dropout.p > 0 ? kTile * kTile : 0)),
         log_sums(scratch.take(kTile)),
         delta(scratch.take(kTile)),
-        rest_weights(scratch.take(list_buffer(rest))),
-        rest_slopes(scratch.take(list_buffer(rest))) {}
+        rest_weights(scratch.take(kPartRoom)),
+        rest_slopes(scratch.take(kPartRoom)),
+        rest_log_sums(scratch.take(kPartRoom)),
+        rest_delta(scratch.take(kPartRoom)) {}
 
-  static std::int64_t size(const NeighborAttentionProblem& p, std::int64_t rest) {
+  static std::int64_t size(const NeighborAttentionProblem& p) {
     return kTile * (p.width + p.value_width + 2 * padded<T>(p.width) + 2 * padded<T>(p.value_width) + 2 * kTile + 2) +
-           kTile * kTile * (p.dropout.p > 0) + 2 * list_buffer(rest);
+           kTile * kTile * (p.dropout.p > 0) + 4 * kPartRoom;
   }
 };
 
@@ -74,22 +77,45 @@ void chunk_slopes(const NeighborAttentionProblem& p, const BackwardTile<T>& t, c
   slopes_tile<kQueries, T>(t.scores, t.slopes, dropout ? t.keep : nullptr, chunk.mask, t.log_sums, t.delta);
 }
 
-/// For `count` entries of a rest with s in `weights` and dy·v in `slopes`: slopes ← scale · P (dy·v keep - δ), weights
-/// ← P keep. log_sum(n), delta(n) and keep(n) belong to entry n.
-template <class T, class LogSum, class Delta, class Keep>
-HWY_INLINE void rest_slopes(const NeighborAttentionProblem& p, T* HWY_RESTRICT weights, T* HWY_RESTRICT slopes,
-                            std::int64_t count, LogSum log_sum, Delta delta, Keep keep) {
+/// A part of the rests of lists i at vectors x_i and u_i, with the rows of the other side: x = q, u = dy and rows of k
+/// and v by queries, x = k, u = v and rows of q and dy by keys. `statistics(segment)` writes L·log2 e and scale·δ of
+/// the segment's entries; `keep(list, entry, repeat)` is the factor of dropout. Leaves P ∘ keep in rest_weights and
+/// scale·dS in rest_slopes.
+template <class T, class Statistics, class Keep>
+HWY_INLINE void part_slopes(const NeighborAttentionProblem& p, const BackwardTile<T>& t, const RaggedLists& rest,
+                            std::span<const Segment> part, const HeadRows<const T>& x, const HeadRows<const T>& u,
+                            const HeadRows<const T>& rows_a, const HeadRows<const T>& rows_b, std::int64_t b,
+                            std::int64_t own_a_head, std::int64_t own_b_head, std::int64_t a_head, std::int64_t b_head,
+                            Statistics statistics, Keep keep) {
   const hn::ScalableTag<T> d;
-  const T log2e = static_cast<T>(std::numbers::log2e), scale = static_cast<T>(p.scale), factor = scale * log2e;
-  const std::int64_t lanes = lanes_per_vector<T>();
-  for (std::int64_t n = 0; n < count; ++n) weights[n] = weights[n] * factor - log_sum(n) * log2e;
-  for (std::int64_t n = 0; n < count; n += lanes)  // the buffers have room for whole vectors
-    hn::Store(exp2(d, hn::Load(d, weights + n)), d, weights + n);
-  const bool dropout = p.dropout.p > 0;
-  for (std::int64_t n = 0; n < count; ++n) {
-    const T kept_factor = dropout ? keep(n) : T(1);
-    slopes[n] = scale * weights[n] * (slopes[n] * kept_factor - delta(n));
-    weights[n] *= kept_factor;
+  for (const Segment& s : part)
+    dots(x.at(b, own_a_head, s.list), p.width, s.count, listed(rows_a, b, a_head, rest.entries(s.list) + s.first),
+         t.rest_weights + s.offset);
+  for (const Segment& s : part)
+    dots(u.at(b, own_b_head, s.list), p.value_width, s.count, listed(rows_b, b, b_head, rest.entries(s.list) + s.first),
+         t.rest_slopes + s.offset);
+  for (const Segment& s : part) statistics(s);
+  const auto scale = hn::Set(d, static_cast<T>(p.scale));
+  const auto factor = hn::Set(d, static_cast<T>(p.scale * std::numbers::log2e));
+  for (const Segment& s : part) {
+    const std::int32_t* entries = rest.entries(s.list) + s.first;
+    const std::int32_t* repeats = rest.repeats(s.list) ? rest.repeats(s.list) + s.first : nullptr;
+    T *weights = t.rest_weights + s.offset, *slopes = t.rest_slopes + s.offset;
+    const T *log_sums = t.rest_log_sums + s.offset, *delta = t.rest_delta + s.offset;
+    for (std::int64_t n = 0; n < s.count; n += lanes_per_vector<T>()) {
+      const auto weight = exp2(d, hn::MulSub(factor, hn::Load(d, weights + n), hn::Load(d, log_sums + n)));
+      hn::Store(weight, d, weights + n);
+    }
+    if (p.dropout.p > 0)
+      for (std::int64_t n = 0; n < s.count; ++n) {
+        const T kept_factor = keep(s.list, entries[n], repeats ? repeats[n] : 0);
+        slopes[n] = weights[n] * (static_cast<T>(p.scale) * slopes[n] * kept_factor - delta[n]);
+        weights[n] *= kept_factor;
+      }
+    else
+      for (std::int64_t n = 0; n < s.count; n += lanes_per_vector<T>())
+        hn::Store(hn::Mul(hn::Load(d, weights + n), hn::MulSub(scale, hn::Load(d, slopes + n), hn::Load(d, delta + n))),
+                  d, slopes + n);
   }
 }
 
@@ -122,18 +148,19 @@ void backward_queries(const NeighborAttentionBackward::Arguments<T>& a, const Ba
     product<Start::keep>(Product<T>{t.slopes, 1, kTile, k.data, k.stride, t.sum_a, width}, 0, queries,
                          chunk.mask.sums_over_rows(width));
   });
-  for (std::int64_t r = 0; r < queries; ++r) {
-    const std::int32_t *entries = lists.rest.entries(query + r), *repeats = lists.rest.repeats(query + r);
-    const std::int64_t count = lists.rest.count(query + r);
-    dots(q.at(b, h, query + r), p.width, count, listed(a.k, b, kv_head, entries), t.rest_weights);
-    dots(a.dy.at(b, h, query + r), p.value_width, count, listed(a.v, b, kv_head, entries), t.rest_slopes);
-    rest_slopes(
-        p, t.rest_weights, t.rest_slopes, count, [&](std::int64_t) { return a.log_sums[row + r]; },
-        [&](std::int64_t) { return a.delta[row + r]; },
-        [&](std::int64_t n) { return kept<T>(p, b, h, query + r, entries[n], repeats ? repeats[n] : 0); });
-    add_weighted(t.rest_slopes, p.width, count, listed(a.k, b, kv_head, entries), t.sum_a + r * width);
-    std::copy_n(t.sum_a + r * width, p.width, dq.at(b, h, query + r));
-  }
+  for_parts(lists.rest, query, query + queries, kPart, [&](std::span<const Segment> part) {
+    part_slopes(
+        p, t, lists.rest, part, q, a.dy, a.k, a.v, b, h, h, kv_head, kv_head,
+        [&](const Segment& s) {
+          std::fill_n(t.rest_log_sums + s.offset, s.count, a.log_sums[row - query + s.list] * log2e);
+          std::fill_n(t.rest_delta + s.offset, s.count, a.delta[row - query + s.list] * scale);
+        },
+        [&](std::int64_t i, std::int64_t j, std::int64_t repeat) { return kept<T>(p, b, h, i, j, repeat); });
+    for (const Segment& s : part)
+      add_weighted(t.rest_slopes + s.offset, p.width, s.count,
+                   listed(a.k, b, kv_head, lists.rest.entries(s.list) + s.first), t.sum_a + (s.list - query) * width);
+  });
+  for (std::int64_t r = 0; r < queries; ++r) std::copy_n(t.sum_a + r * width, p.width, dq.at(b, h, query + r));
 }
 
 template <class T>
@@ -143,9 +170,8 @@ void pass_by_queries(const NeighborAttentionBackward::Arguments<T>& a) {
   const std::int64_t group = p.heads / p.kv_heads;
   for_tiles(p, keys, plain, 3, [&](std::int64_t b, std::int64_t kv_head, std::int64_t tile) {
     const std::int64_t begin = tile * kTile, end = std::min(begin + kTile, p.queries);
-    const std::int64_t rest = std::max(longest(keys.rest, begin, end), longest(plain.rest, begin, end));
-    Scratch<T> scratch(BackwardTile<T>::size(p, rest));
-    const BackwardTile<T> t(scratch, p, rest);
+    Scratch<T> scratch(BackwardTile<T>::size(p));
+    const BackwardTile<T> t(scratch, p);
     for (std::int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
       for (std::int64_t i = begin; i < end; ++i)
         a.delta[(b * p.heads + h) * p.queries + i] = dot(a.y.at(b, h, i), a.dy.at(b, h, i), p.value_width);
@@ -158,28 +184,6 @@ void pass_by_queries(const NeighborAttentionBackward::Arguments<T>& a) {
 // ---------------------------------------------------------------------------------------------------------------------
 // By keys.
 
-/// What the rest of one key adds to its dk and dv.
-template <class T>
-void backward_key_rest(const NeighborAttentionBackward::Arguments<T>& a, const BackwardTile<T>& t,
-                       const RaggedLists& rest, const HeadRows<const T>& q, std::int64_t b, std::int64_t h,
-                       std::int64_t key, T* dk, T* dv) {
-  const NeighborAttentionProblem& p = a.problem;
-  const std::int64_t kv_head = h / (p.heads / p.kv_heads), total = rest.count(key);
-  const std::int64_t row = (b * p.heads + h) * p.queries;
-  for (std::int64_t first = 0; first < total; first += kPart) {
-    const std::int64_t count = std::min(kPart, total - first);
-    const std::int32_t *entries = rest.entries(key) + first, *repeats = rest.repeats(key);
-    dots(a.k.at(b, kv_head, key), p.width, count, listed(q, b, h, entries), t.rest_weights);
-    dots(a.v.at(b, kv_head, key), p.value_width, count, listed(a.dy, b, h, entries), t.rest_slopes);
-    rest_slopes(
-        p, t.rest_weights, t.rest_slopes, count, [&](std::int64_t n) { return a.log_sums[row + entries[n]]; },
-        [&](std::int64_t n) { return a.delta[row + entries[n]]; },
-        [&](std::int64_t n) { return kept<T>(p, b, h, entries[n], key, repeats ? repeats[first + n] : 0); });
-    if (a.dk) add_weighted(t.rest_slopes, p.width, count, listed(q, b, h, entries), dk);
-    if (a.dv) add_weighted(t.rest_weights, p.value_width, count, listed(a.dy, b, h, entries), dv);
-  }
-}
-
 /// What the queries of head h (or its plain queries) add to dk and dv of a tile of keys.
 template <class T>
 void backward_keys(const NeighborAttentionBackward::Arguments<T>& a, const BackwardTile<T>& t, const TiledLists& lists,
@@ -188,7 +192,7 @@ void backward_keys(const NeighborAttentionBackward::Arguments<T>& a, const Backw
   const std::int64_t key = tile * kTile, keys = std::min(kTile, p.keys - key);
   const std::int64_t width = padded<T>(p.width), value_width = padded<T>(p.value_width);
   const T log2e = static_cast<T>(std::numbers::log2e), scale = static_cast<T>(p.scale);
-  const std::int64_t row = (b * p.heads + h) * p.queries;
+  const std::int64_t row = (b * p.heads + h) * p.queries, kv_head = h / (p.heads / p.kv_heads);
   for_chunks(lists, tile, keys, [&](const Chunk& chunk) {
     const PackedRows<T> queries = chunk_rows(q, b, h, chunk, p.width, t.other_a);
     const PackedRows<T> upstream = chunk_rows(a.dy, b, h, chunk, p.value_width, t.other_b);
@@ -204,8 +208,27 @@ void backward_keys(const NeighborAttentionBackward::Arguments<T>& a, const Backw
       product<Start::keep>(Product<T>{t.scores, 1, kTile, upstream.data, upstream.stride, t.sum_b, value_width}, 0,
                            keys, chunk.mask.sums_over_rows(value_width));
   });
-  for (std::int64_t r = 0; r < keys; ++r)
-    backward_key_rest(a, t, lists.rest, q, b, h, key + r, t.sum_a + r * width, t.sum_b + r * value_width);
+  for_parts(lists.rest, key, key + keys, kPart, [&](std::span<const Segment> part) {
+    part_slopes(
+        p, t, lists.rest, part, a.k, a.v, q, a.dy, b, kv_head, kv_head, h, h,
+        [&](const Segment& s) {
+          const std::int32_t* entries = lists.rest.entries(s.list) + s.first;
+          for (std::int64_t n = 0; n < s.count; ++n) {
+            t.rest_log_sums[s.offset + n] = a.log_sums[row + entries[n]] * log2e;
+            t.rest_delta[s.offset + n] = a.delta[row + entries[n]] * scale;
+          }
+        },
+        [&](std::int64_t j, std::int64_t i, std::int64_t repeat) { return kept<T>(p, b, h, i, j, repeat); });
+    for (const Segment& s : part) {
+      const std::int32_t* entries = lists.rest.entries(s.list) + s.first;
+      if (a.dk)
+        add_weighted(t.rest_slopes + s.offset, p.width, s.count, listed(q, b, h, entries),
+                     t.sum_a + (s.list - key) * width);
+      if (a.dv)
+        add_weighted(t.rest_weights + s.offset, p.value_width, s.count, listed(a.dy, b, h, entries),
+                     t.sum_b + (s.list - key) * value_width);
+    }
+  });
 }
 
 template <class T>
@@ -216,8 +239,8 @@ void pass_by_keys(const NeighborAttentionBackward::Arguments<T>& a) {
   const std::int64_t width = padded<T>(p.width), value_width = padded<T>(p.value_width);
   for_tiles(p, queries, plain, 4, [&](std::int64_t b, std::int64_t kv_head, std::int64_t tile) {
     const std::int64_t key = tile * kTile, keys = std::min(kTile, p.keys - key);
-    Scratch<T> scratch(BackwardTile<T>::size(p, kPart));
-    const BackwardTile<T> t(scratch, p, kPart);
+    Scratch<T> scratch(BackwardTile<T>::size(p));
+    const BackwardTile<T> t(scratch, p);
     std::fill_n(t.sum_a, keys * width, T(0));
     std::fill_n(t.sum_b, keys * value_width, T(0));
     if (queries.columns.count(tile) + plain.columns.count(tile) > 0) {

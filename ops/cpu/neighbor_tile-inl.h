@@ -21,6 +21,8 @@
 #include "tensor/cpu/threads.h"
 #include "tensor/random.h"
 
+#include <span>
+
 HWY_BEFORE_NAMESPACE();
 namespace sq::kernel::HWY_NAMESPACE {
 
@@ -106,14 +108,34 @@ ListedRows<T> listed(const HeadRows<const T>& rows, std::int64_t b, std::int64_t
   return {rows.at(b, h), rows.row, entries};
 }
 
-/// Room for a value per entry of a list: whole vectors, and what `dots` may write beyond its rows.
-constexpr std::int64_t list_buffer(std::int64_t count) { return (count + 63) / 64 * 64 + 64; }
+/// Entries first … first+count-1 of a list, and where their values stand in a buffer.
+struct Segment {
+  std::int64_t list, first, count, offset;
+};
+/// Segments start at whole vectors; `dots` may write up to three values beyond its rows.
+constexpr std::int64_t segment_room(std::int64_t count) { return (count + 15) / 16 * 16; }
 
-/// The longest of the lists [begin, end).
-inline std::int64_t longest(const RaggedLists& lists, std::int64_t begin, std::int64_t end) {
-  std::int64_t most = 0;
-  for (std::int64_t i = begin; i < end; ++i) most = std::max(most, lists.count(i));
-  return most;
+/// Cuts the lists [begin, end) into parts of up to `room` values and calls use(segments) for each part: all products of
+/// a part are made before its weights, and all weights before its sums, so that nothing waits for a single list.
+template <class Use>
+HWY_INLINE void for_parts(const RaggedLists& lists, std::int64_t begin, std::int64_t end, std::int64_t room, Use use) {
+  std::array<Segment, 2 * kTile> segments;
+  std::size_t used = 0;
+  std::int64_t offset = 0;
+  const auto flush = [&] {
+    if (used > 0) use(std::span<const Segment>(segments.data(), used));
+    used = 0;
+    offset = 0;
+  };
+  for (std::int64_t list = begin; list < end; ++list)
+    for (std::int64_t first = 0, total = lists.count(list); first < total;) {
+      if (offset == room || used == segments.size()) flush();
+      const std::int64_t count = std::min(total - first, room - offset);
+      segments[used++] = {list, first, count, offset};
+      offset += segment_room(count);
+      first += count;
+    }
+  flush();
 }
 
 /// Calls body(b, kv_head, tile) in parallel for every tile of the lists at every batch row and key/value head.

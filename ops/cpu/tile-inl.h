@@ -160,41 +160,59 @@ HWY_INLINE void product(const Product<T>& p, std::int64_t row_begin, std::int64_
   if (row < row_end) product_rows<kStart, 1>(p, row, extent(row, row + 1));
 }
 
+/// Stores the 128-bit blocks of v `step` apart.
+template <class D, class V, class T>
+HWY_INLINE void store_blocks(D d, V v, std::int64_t step, T* HWY_RESTRICT out) {
+  if constexpr (hn::MaxLanes(d) * sizeof(T) > 16) {
+    const hn::Half<D> half;
+    store_blocks(half, hn::LowerHalf(half, v), step, out);
+    store_blocks(half, hn::UpperHalf(half, v), step,
+                 out + static_cast<std::int64_t>(hn::MaxLanes(half) * sizeof(T) / 16) * step);
+  } else {
+    hn::StoreU(v, d, out);
+  }
+}
+
+/// Transposes a block of 16 / sizeof(T) rows by the columns of one vector: interleaving rows within 128-bit blocks
+/// leaves one column of the rows in every block.
+template <class D, class T>
+HWY_INLINE void transpose_block(D d, const T* in, std::int64_t stride, hn::Vec<D> scale, T* HWY_RESTRICT out) {
+  constexpr auto kBlock = static_cast<std::int64_t>(16 / sizeof(T));
+  const auto v0 = hn::Mul(scale, hn::LoadU(d, in)), v1 = hn::Mul(scale, hn::LoadU(d, in + stride));
+  if constexpr (sizeof(T) == 8) {
+    store_blocks(d, hn::InterleaveLower(d, v0, v1), kBlock * kTile, out);
+    store_blocks(d, hn::InterleaveUpper(d, v0, v1), kBlock * kTile, out + kTile);
+  } else {
+    const auto v2 = hn::Mul(scale, hn::LoadU(d, in + 2 * stride)), v3 = hn::Mul(scale, hn::LoadU(d, in + 3 * stride));
+    const auto a = hn::InterleaveLower(d, v0, v2), b = hn::InterleaveUpper(d, v0, v2);
+    const auto e = hn::InterleaveLower(d, v1, v3), f = hn::InterleaveUpper(d, v1, v3);
+    store_blocks(d, hn::InterleaveLower(d, a, e), kBlock * kTile, out);
+    store_blocks(d, hn::InterleaveUpper(d, a, e), kBlock * kTile, out + kTile);
+    store_blocks(d, hn::InterleaveLower(d, b, f), kBlock * kTile, out + 2 * kTile);
+    store_blocks(d, hn::InterleaveUpper(d, b, f), kBlock * kTile, out + 3 * kTile);
+  }
+}
+
 /// out[c][r] = factor · rows(r)_c for r < count, 0 for count <= r < kTile; c < width.
 template <class T>
-HWY_INLINE void transpose_tile(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t width, T factor,
-                               T* HWY_RESTRICT out) {
-  const hn::CappedTag<T, 16 / sizeof(T)> d;
+HWY_NOINLINE void transpose_tile(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t width, T factor,
+                                 T* HWY_RESTRICT out) {
+  const hn::ScalableTag<T> d;
   constexpr auto kBlock = static_cast<std::int64_t>(16 / sizeof(T));
   const auto scale = hn::Set(d, factor);
+  const std::int64_t lanes = lanes_per_vector<T>();
   std::int64_t r = 0;
   for (; r + kBlock <= count; r += kBlock) {
     const T* in = rows + r * stride;
     std::int64_t c = 0;
-    for (; c + kBlock <= width; c += kBlock) {
-      const auto v0 = hn::Mul(scale, hn::LoadU(d, in + c)), v1 = hn::Mul(scale, hn::LoadU(d, in + stride + c));
-      if constexpr (sizeof(T) == 8) {
-        hn::StoreU(hn::InterleaveLower(d, v0, v1), d, out + c * kTile + r);
-        hn::StoreU(hn::InterleaveUpper(d, v0, v1), d, out + (c + 1) * kTile + r);
-      } else {
-        const auto v2 = hn::Mul(scale, hn::LoadU(d, in + 2 * stride + c)),
-                   v3 = hn::Mul(scale, hn::LoadU(d, in + 3 * stride + c));
-        // Interleaving 0 with 2 and 1 with 3, and the results again, is a transposition.
-        const auto a = hn::InterleaveLower(d, v0, v2), b = hn::InterleaveUpper(d, v0, v2);
-        const auto e = hn::InterleaveLower(d, v1, v3), f = hn::InterleaveUpper(d, v1, v3);
-        hn::StoreU(hn::InterleaveLower(d, a, e), d, out + c * kTile + r);
-        hn::StoreU(hn::InterleaveUpper(d, a, e), d, out + (c + 1) * kTile + r);
-        hn::StoreU(hn::InterleaveLower(d, b, f), d, out + (c + 2) * kTile + r);
-        hn::StoreU(hn::InterleaveUpper(d, b, f), d, out + (c + 3) * kTile + r);
-      }
-    }
+    for (; c + lanes <= width; c += lanes) transpose_block(d, in + c, stride, scale, out + c * kTile + r);
     for (; c < width; ++c)
       for (std::int64_t i = 0; i < kBlock; ++i) out[c * kTile + r + i] = factor * in[i * stride + c];
   }
   if (r == kTile) return;
   for (std::int64_t c = 0; c < width; ++c) {
     for (std::int64_t i = r; i < count; ++i) out[c * kTile + i] = factor * rows[i * stride + c];
-    for (std::int64_t i = count; i < kTile; ++i) out[c * kTile + i] = 0;
+    for (std::int64_t i = std::max(r, count); i < kTile; ++i) out[c * kTile + i] = 0;
   }
 }
 
