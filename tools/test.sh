@@ -32,7 +32,7 @@ run_tests() {
   failed=$((failed + now_failed))
 }
 
-build build
+build build -Dwerror=true
 run_tests build
 if $sanitize; then
   build build-sanitize -Dbuildtype=debugoptimized -Doptimization=1 -Db_sanitize=address,undefined -Db_lundef=false

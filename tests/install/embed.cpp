@@ -1,10 +1,10 @@
+#include <fmt/core.h>
+
 #include <subquad/autograd/engine.h>
 #include <subquad/models/model_folder.h>
 #include <subquad/ops/elementwise.h>
 #include <subquad/ops/reduce.h>
 #include <subquad/train/generate_text.h>
-
-#include <fmt/core.h>
 
 int main(int argc, char** argv) {
   try {

@@ -57,7 +57,8 @@ const std::vector<Named>& unary_functions() {
 }
 
 bool needs_positive(const std::string& name) {
-  return name == "log" || name == "sqrt" || name == "x^1/2" || name == "x^-1/2" || name == "x^1.7" || name == "c / x" || name == "x^-1";
+  return name == "log" || name == "sqrt" || name == "x^1/2" || name == "x^-1/2" || name == "x^1.7" || name == "c / x" ||
+         name == "x^-1";
 }
 
 Tensor mapped(const Function& f, const Tensor& x) {
