@@ -5,6 +5,7 @@
 #include "train/data/windows.h"
 #include "train/evaluate.h"
 #include "train/evaluate_prefixes.h"
+#include "train/training_data.h"
 
 namespace sq::cli {
 namespace {
@@ -44,7 +45,7 @@ void run(const Options& o) {
   const EvaluationWindows windows(tokens, window, stride, source);
   const auto loss = [&](const Tensor& ids, const Tensor& targets) { return model->loss(ids, targets); };
   const Evaluation result = *evaluate(*model, loss, windows, {.batch_size = o.batch_size});
-  const std::string unit = tokenizer->kind() == "byte" ? "byte" : tokenizer->kind() == "char" ? "character" : "word";
+  const std::string unit = unit_of(*tokenizer);
   // The first token is no target; what it stands for is not counted.
   std::vector<std::int64_t> first(1);
   tokens.copy(0, first);

@@ -19,11 +19,6 @@ constexpr std::uint64_t kValidationSeedOffset = 1'000'003;
 
 std::string_view kind_name(TokenizerKind kind) { return choices(kind)[static_cast<std::size_t>(kind)]; }
 
-std::string unit_of(const Tokenizer& tokenizer) {
-  if (tokenizer.kind() == "byte") return "byte";
-  return tokenizer.kind() == "char" ? "character" : "word";
-}
-
 std::uint64_t seed_of(const TrainingConfig& training) { return static_cast<std::uint64_t>(training.seed); }
 
 std::unique_ptr<BatchSource> epoch_batches(const TrainingConfig& training, std::shared_ptr<const Dataset> items) {
@@ -134,6 +129,11 @@ DataKind resolve_kind(const TrainingConfig& training, Paths files) {
 }
 
 }  // namespace
+
+std::string unit_of(const Tokenizer& tokenizer) {
+  if (tokenizer.kind() == "byte") return "byte";
+  return tokenizer.kind() == "char" ? "character" : "word";
+}
 
 TrainingData make_training_data(const TrainingConfig& training, Paths files,
                                 std::shared_ptr<const Tokenizer> tokenizer) {

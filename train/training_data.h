@@ -24,6 +24,9 @@ struct TrainingData {
   std::vector<std::string> remarks;   // for the user: what was skipped, what is missing
 };
 
+/// What one token of this tokenizer is, for an evaluation's protocol: "byte", "character" or "word".
+std::string unit_of(const Tokenizer& tokenizer);
+
 /// Reads `files`, or the embedded corpus when there are none, as `training.data` says. The tokenizer is made from the
 /// data, or `tokenizer` when given (going on with an earlier run). Throws UsageError for files that are missing, empty,
 /// binary or too short for one window of training.context tokens, and for settings that contradict each other.
