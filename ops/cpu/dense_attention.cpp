@@ -74,8 +74,8 @@ void forward_keys(const DenseAttentionForward::Arguments<T>& a, const ForwardTil
   if (dropout) fill_keep_tile(p, b, h, query, queries, key, mask.rows, t.keep);
   softmax_tile<T>(t.scores, dropout ? t.keep : nullptr, mask, t.state);
   const PackedRows<T> v = packed_rows(a.v.at(b, kv_head, key), a.v.row, mask.rows, p.value_width, t.values);
-  product<Start::scaled>(Product<T>{t.scores, 1, kTile, v.data, v.stride, t.result, width, t.state.rescale}, 0, queries,
-                         mask.sums_over_rows(width));
+  sum_over_rows<Start::scaled>(Product<T>{t.scores, 1, kTile, v.data, v.stride, t.result, width, t.state.rescale}, mask,
+                               width);
 }
 
 template <class T>

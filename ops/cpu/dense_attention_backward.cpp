@@ -94,14 +94,12 @@ void backward_tile(const DenseAttentionBackward::Arguments<T>& a, const Backward
   if (dropout) fill_keep_tile(p, pair.b, h, query, queries, key, mask.rows, t.keep);
   slopes_tile<Queries::in_lanes, T>(t.scores, t.slopes, dropout ? t.keep : nullptr, mask, t.log_sums, t.delta);
   if (a.dv)
-    product<Start::keep>(Product<T>{t.scores, kTile, 1, dy.data, dy.stride, t.dv + slot * value_width, value_width}, 0,
-                         mask.rows, mask.sums_over_lanes(value_width));
+    sum_over_lanes<Start::keep>(
+        Product<T>{t.scores, kTile, 1, dy.data, dy.stride, t.dv + slot * value_width, value_width}, mask, value_width);
   if (a.dk)
-    product<Start::keep>(Product<T>{t.slopes, kTile, 1, q.data, q.stride, t.dk + slot * width, width}, 0, mask.rows,
-                         mask.sums_over_lanes(width));
-  if (a.dq)
-    product<Start::keep>(Product<T>{t.slopes, 1, kTile, k, t.k.stride, t.dq, width}, 0, queries,
-                         mask.sums_over_rows(width));
+    sum_over_lanes<Start::keep>(Product<T>{t.slopes, kTile, 1, q.data, q.stride, t.dk + slot * width, width}, mask,
+                                width);
+  if (a.dq) sum_over_rows<Start::keep>(Product<T>{t.slopes, 1, kTile, k, t.k.stride, t.dq, width}, mask, width);
 }
 
 template <class T>

@@ -41,10 +41,11 @@ HWY_INLINE hn::Vec<D> exp2(D d, hn::Vec<D> x) {
   return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -126.0f)), scaled);
 }
 
-/// 2^x for f64, to a few units in the last place.
+/// 2^x for f64, to a few units in the last place; NaN stays NaN, which hn::Exp does not promise.
 template <class D, hwy::EnableIf<sizeof(hn::TFromD<D>) == 8>* = nullptr>
 HWY_INLINE hn::Vec<D> exp2(D d, hn::Vec<D> x) {
-  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -1000.0)), hn::Exp(d, hn::Mul(x, hn::Set(d, std::numbers::ln2))));
+  const auto result = hn::Exp(d, hn::Mul(x, hn::Set(d, std::numbers::ln2)));
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -1000.0)), result));
 }
 
 }  // namespace sq::kernel::HWY_NAMESPACE

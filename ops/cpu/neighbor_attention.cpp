@@ -147,8 +147,8 @@ void forward_chunk(const NeighborAttentionForward::Arguments<T>& a, const Forwar
                        chunk.mask.pairs<T>(p.width));
   if (dropout) fill_keep_chunk<Queries::in_lanes>(p, b, h, query, chunk, t.keep);
   softmax_tile<T>(t.scores, dropout ? t.keep : nullptr, chunk.mask, head.state);
-  product<Start::scaled>(Product<T>{t.scores, 1, kTile, v.data, v.stride, head.result, width, head.state.rescale}, 0,
-                         chunk.mask.lanes, chunk.mask.sums_over_rows(width));
+  sum_over_rows<Start::scaled>(Product<T>{t.scores, 1, kTile, v.data, v.stride, head.result, width, head.state.rescale},
+                               chunk.mask, width);
 }
 
 /// y = O / l and L for one head of the tile.

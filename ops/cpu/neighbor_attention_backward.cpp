@@ -145,8 +145,7 @@ void backward_queries(const NeighborAttentionBackward::Arguments<T>& a, const Ba
     const PackedRows<T> k = chunk_rows(a.k, b, kv_head, chunk, p.width, t.other_a);
     const PackedRows<T> v = chunk_rows(a.v, b, kv_head, chunk, p.value_width, t.other_b);
     chunk_slopes<Queries::in_lanes>(p, t, chunk, k, v, b, h, query);
-    product<Start::keep>(Product<T>{t.slopes, 1, kTile, k.data, k.stride, t.sum_a, width}, 0, queries,
-                         chunk.mask.sums_over_rows(width));
+    sum_over_rows<Start::keep>(Product<T>{t.slopes, 1, kTile, k.data, k.stride, t.sum_a, width}, chunk.mask, width);
   });
   for_parts(lists.rest, query, query + queries, kPart, [&](std::span<const Segment> part) {
     part_slopes(
@@ -202,11 +201,11 @@ void backward_keys(const NeighborAttentionBackward::Arguments<T>& a, const Backw
     }
     chunk_slopes<Queries::in_rows>(p, t, chunk, queries, upstream, b, h, key);
     if (a.dk)
-      product<Start::keep>(Product<T>{t.slopes, 1, kTile, queries.data, queries.stride, t.sum_a, width}, 0, keys,
-                           chunk.mask.sums_over_rows(width));
+      sum_over_rows<Start::keep>(Product<T>{t.slopes, 1, kTile, queries.data, queries.stride, t.sum_a, width},
+                                 chunk.mask, width);
     if (a.dv)
-      product<Start::keep>(Product<T>{t.scores, 1, kTile, upstream.data, upstream.stride, t.sum_b, value_width}, 0,
-                           keys, chunk.mask.sums_over_rows(value_width));
+      sum_over_rows<Start::keep>(Product<T>{t.scores, 1, kTile, upstream.data, upstream.stride, t.sum_b, value_width},
+                                 chunk.mask, value_width);
   });
   for_parts(lists.rest, key, key + keys, kPart, [&](std::span<const Segment> part) {
     part_slopes(

@@ -34,6 +34,10 @@ struct PairMask {
     return count >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
   }
 
+  bool alive(std::int64_t row, std::int64_t lane) const {
+    return full || (bits[static_cast<std::size_t>(row)] >> lane & 1) != 0;
+  }
+
   /// To be called once the bits stand.
   void find_hulls() {
     const std::uint64_t all = low_bits(lanes);
@@ -238,6 +242,66 @@ HWY_NOINLINE void slopes_tile(T* scores, T* slopes, const T* keep, const PairMas
     else
       slopes_lanes<kQueries, true, true>(scores, slopes, keep, mask, log_sums, delta, r);
   }
+}
+
+/// Whether rows of whole vectors hold neither NaN nor infinity: only those give NaN when multiplied by 0.
+template <class T>
+HWY_NOINLINE bool rows_finite(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t columns) {
+  const hn::ScalableTag<T> d;
+  const auto zero = hn::Zero(d);
+  auto sum0 = zero, sum1 = zero, sum2 = zero, sum3 = zero;
+  for (std::int64_t column = 0; column < columns; column += lanes_per_vector<T>()) {
+    const T* at = rows + column;
+    std::int64_t r = 0;
+    for (; r + 4 <= count; r += 4, at += 4 * stride) {
+      sum0 = hn::MulAdd(zero, hn::LoadU(d, at), sum0);
+      sum1 = hn::MulAdd(zero, hn::LoadU(d, at + stride), sum1);
+      sum2 = hn::MulAdd(zero, hn::LoadU(d, at + 2 * stride), sum2);
+      sum3 = hn::MulAdd(zero, hn::LoadU(d, at + 3 * stride), sum3);
+    }
+    for (; r < count; ++r, at += stride) sum0 = hn::MulAdd(zero, hn::LoadU(d, at), sum0);
+  }
+  return hn::AllTrue(d, hn::Eq(hn::Add(hn::Add(sum0, sum1), hn::Add(sum2, sum3)), zero));
+}
+
+/// The product row by row, with the terms (m,k) that are alive and no others; the bits of `product` where all is
+/// finite.
+template <Start kStart, class T, class Alive>
+HWY_NOINLINE void product_of_live(const Product<T>& p, std::int64_t rows, std::int64_t terms, std::int64_t columns,
+                                  Alive alive) {
+  const hn::ScalableTag<T> d;
+  for (std::int64_t m = 0; m < rows; ++m)
+    for (std::int64_t column = 0; column < columns; column += lanes_per_vector<T>()) {
+      T* c = p.c + m * p.c_row + column;
+      auto sum = hn::LoadU(d, c);
+      if constexpr (kStart == Start::scaled) sum = hn::Mul(sum, hn::Set(d, p.row_scale[m]));
+      for (std::int64_t k = 0; k < terms; ++k)
+        if (alive(m, k))
+          sum = hn::MulAdd(hn::Set(d, p.a[m * p.a_row + k * p.a_k]), hn::LoadU(d, p.b + k * p.b_k + column), sum);
+      hn::StoreU(sum, d, c);
+    }
+}
+
+/// For every lane of a tile, the sum over its live rows. `product` works on blocks of lanes and gives weight 0 to pairs
+/// that are not alive; a NaN or an infinity in a row of B would reach lanes that must not see it, so such rows, which
+/// training stops at anyway, take the slow way.
+template <Start kStart, class T>
+HWY_INLINE void sum_over_rows(const Product<T>& p, const PairMask& mask, std::int64_t columns) {
+  if (mask.full || rows_finite(p.b, p.b_k, mask.rows, columns)) [[likely]]
+    product<kStart>(p, 0, mask.lanes, mask.sums_over_rows(columns));
+  else
+    product_of_live<kStart>(p, mask.lanes, mask.rows, columns,
+                            [&](std::int64_t lane, std::int64_t row) { return mask.alive(row, lane); });
+}
+
+/// The same for every row of a tile over its live lanes.
+template <Start kStart, class T>
+HWY_INLINE void sum_over_lanes(const Product<T>& p, const PairMask& mask, std::int64_t columns) {
+  if (mask.full || rows_finite(p.b, p.b_k, mask.lanes, columns)) [[likely]]
+    product<kStart>(p, 0, mask.rows, mask.sums_over_lanes(columns));
+  else
+    product_of_live<kStart>(p, mask.rows, mask.lanes, columns,
+                            [&](std::int64_t row, std::int64_t lane) { return mask.alive(row, lane); });
 }
 
 }  // namespace sq::kernel::HWY_NAMESPACE

@@ -188,6 +188,19 @@ TEST_CASE("dense_attention keeps infinities and NaN to the queries that see them
   }
 }
 
+TEST_CASE("dense_attention: a bad value changes no bit for queries that do not see it") {
+  for (const DType dtype : {DType::f32, DType::f64})
+    for (const std::int64_t window : {0, 9})
+      for (const std::int64_t row : {1, 14, 40, 69}) {
+        CAPTURE(window);
+        const DenseAttentionOptions options{.window = window};
+        const auto input = [&] { return randn({1, 1, 75, 20}, {.dtype = dtype}); };
+        check_bad_values_stay(
+            [&](const Tensor& q, const Tensor& k, const Tensor& v) { return dense_attention(q, k, v, options); },
+            graph_of(75, 75, options), {input(), input(), input(), input()}, row);
+      }
+}
+
 TEST_CASE("dense_attention of queries without keys is zero and sends no gradient") {
   const Poison poison;
   const Tensor q = randn({1, 1, 9, 4}), k = randn({1, 1, 6, 4}), dy = randn({1, 1, 9, 4});

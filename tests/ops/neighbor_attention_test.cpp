@@ -218,6 +218,18 @@ TEST_CASE("neighbor_attention survives extreme scores and keeps bad values to th
   }
 }
 
+TEST_CASE("neighbor_attention: a bad value changes no bit for queries that do not read it") {
+  const Tensor indices = mixed_indices(90, 20, 11);
+  const auto list = shared_list(indices, 90);
+  for (const DType dtype : {DType::f32, DType::f64})
+    for (const std::int64_t row : {1, 14, 40, 69}) {
+      const auto input = [&] { return randn({1, 1, 90, 12}, {.dtype = dtype}); };
+      check_bad_values_stay(
+          [&](const Tensor& q, const Tensor& k, const Tensor& v) { return neighbor_attention(q, k, v, list); },
+          graph_of(indices, true), {input(), input(), input(), input()}, row);
+    }
+}
+
 TEST_CASE("neighbor_attention in 16 bits rounds what it computes in f32") {
   const auto list = shared_list(mixed_indices(40, 10, 10), 40);
   for (const DType dtype : {DType::bf16, DType::f16}) {

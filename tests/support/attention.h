@@ -97,6 +97,57 @@ inline bool bit_equal(const AttentionResult& a, const AttentionResult& b) {
   return sq::bit_equal(a.y, b.y) && sq::bit_equal(a.dq, b.dq) && sq::bit_equal(a.dk, b.dk) && sq::bit_equal(a.dv, b.dv);
 }
 
+/// The rows t of two packed tensors [1,1,T,D] that differ in any bit.
+inline std::vector<std::int64_t> rows_that_differ(const Tensor& a, const Tensor& b) {
+  std::vector<std::int64_t> rows;
+  for (std::int64_t t = 0; t < a.size(2); ++t) {
+    const auto row = [t](const Tensor& x) { return x.alias({x.size(3)}, {x.strides()[3]}, t * x.strides()[2]); };
+    if (!sq::bit_equal(row(a), row(b))) rows.push_back(t);
+  }
+  return rows;
+}
+
+/// Puts one bad value at a time into row `row` of q, k, v and dy [1,1,T,D] and checks that it changes nothing for the
+/// rows that have no part in it. `graph` lists the keys of each query.
+inline void check_bad_values_stay(const std::function<Tensor(const Tensor&, const Tensor&, const Tensor&)>& attention,
+                                  const Graph& graph, const std::vector<Tensor>& inputs, std::int64_t row) {
+  const auto sees = [&](std::int64_t i) {
+    const std::vector<std::int64_t> keys = graph(0, i);
+    return std::find(keys.begin(), keys.end(), row) != keys.end();
+  };
+  const auto seen_by_row = [&](std::int64_t j) {
+    const std::vector<std::int64_t> keys = graph(0, row);
+    return std::find(keys.begin(), keys.end(), j) != keys.end();
+  };
+  const auto result_of = [&](const std::vector<Tensor>& in) {
+    return attention_result(attention, in[0], in[1], in[2], in[3]);
+  };
+  const AttentionResult clean = result_of(inputs);
+  CAPTURE(row);
+  for (std::size_t which = 0; which < 4; ++which) {
+    CAPTURE(which);
+    std::vector<Tensor> in = inputs;
+    in[which] = packed_copy(inputs[which]);
+    Tensor bad = in[which].alias({1}, {1}, row * inputs[which].size(3));
+    fill_(bad, which < 2 || row % 2 == 0 ? NAN : INFINITY);  // scores of -∞ would only silence a key
+    const AttentionResult result = result_of(in);
+    const bool is_key = which == 1 || which == 2;  // else it belongs to query `row`
+    for (const auto& [a, b] : {std::pair{result.y, clean.y}, {result.dq, clean.dq}})
+      for (const std::int64_t i : rows_that_differ(a, b)) CHECK((is_key ? sees(i) : i == row));
+    for (const auto& [a, b] : {std::pair{result.dk, clean.dk}, {result.dv, clean.dv}})
+      for (const std::int64_t j : rows_that_differ(a, b)) {
+        bool connected = is_key ? j == row : seen_by_row(j);
+        // A query that sees the bad key sends bad gradients to all its keys.
+        for (std::int64_t i = 0; is_key && !connected && i < result.y.size(2); ++i) {
+          const std::vector<std::int64_t> keys = graph(0, i);
+          connected = sees(i) && std::find(keys.begin(), keys.end(), j) != keys.end();
+        }
+        CHECK(connected);
+      }
+    CHECK(!sq::all_finite(which == 3 ? result.dv : result.y));
+  }
+}
+
 /// [B,H,T,D] that lies in memory as [B,T,H,D], as projections leave it.
 inline Tensor randn_heads(std::int64_t batch, std::int64_t heads, std::int64_t positions, std::int64_t width,
                           TensorOptions options = {}) {
