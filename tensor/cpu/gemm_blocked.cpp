@@ -66,12 +66,13 @@ struct PanelsOfB {
 };
 
 /// Points `block` to its rows of A where they lie, when that is as good as a packed copy: the copy would be used for
-/// few columns only, and the rows do not all fall on the same lines of the L1 cache.
+/// few columns only, and walking down a transposed A does not hit the same few lines of the L1 cache again and again.
 template <class T, class A, class B>
 bool use_a_in_place(GemmBlock<T>& block, const GemmArguments<T, A, B>& g, const A* a, std::int64_t tile_rows) {
   if constexpr (std::is_same_v<A, T>) {
-    if (block.columns > kFewColumns || g.lda * static_cast<std::int64_t>(sizeof(T)) % 2048 == 0) return false;
     const bool transposed = g.transpose_a == Transpose::yes;
+    if (block.columns > kFewColumns) return false;
+    if (transposed && g.lda * static_cast<std::int64_t>(sizeof(T)) % 2048 == 0) return false;
     block.a = a;
     block.a_row = transposed ? 1 : g.lda;
     block.a_step = transposed ? g.lda : 1;

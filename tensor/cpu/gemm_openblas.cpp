@@ -19,7 +19,7 @@ namespace {
 constexpr std::int64_t kBlock = 512;                           // rows and columns of a block at most
 constexpr std::int64_t kEnoughBlocks = 8;                      // below that, blocks are halved …
 constexpr std::int64_t kSmallBlock = std::int64_t{1} << 24;    // … down to this many multiply-adds
-constexpr std::int64_t kSmallProduct = std::int64_t{1} << 20;  // where the own kernels have less overhead
+constexpr std::int64_t kSmallProduct = std::int64_t{1} << 29;  // where the own kernels are at least as fast
 
 void call(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int m, int n, int k, float alpha, const float* a, int lda,
           const float* b, int ldb, float beta, float* c, int ldc) {
