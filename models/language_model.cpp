@@ -50,7 +50,7 @@ LanguageModel::LanguageModel(const ModelConfig& config, TensorOptions options, G
     : config_(config), globals_(config.global_rows()) {
   config_.validate("");
   require_input(config_.vocab_size > 0, "config", "vocab_size is 0; take it from a tokenizer or set it");
-  Initializer init(config_.init, config_.num_layers, generator, options);
+  Initializer init(config_.init, config_.hidden_size, config_.num_layers, generator, options);
   if (globals_.count > 0)
     global_memory_ = add_parameter("global_memory", init.embedding(globals_.count, config_.hidden_size));
   token_embedding_ = std::make_unique<Embedding>(config_.vocab_size, config_.hidden_size, init);

@@ -4,15 +4,14 @@
 #include <cmath>
 
 namespace sq {
-namespace {
 
-constexpr double kDeviation = 0.02;
-
-}  // namespace
-
-Initializer::Initializer(InitScheme scheme, std::int64_t num_layers, Generator& generator, TensorOptions options)
-    : scheme_(scheme), num_layers_(num_layers), generator_(generator), options_(options) {
+Initializer::Initializer(InitScheme scheme, std::int64_t hidden_size, std::int64_t num_layers, Generator& generator,
+                         TensorOptions options)
+    : scheme_(scheme), generator_(generator), options_(options) {
+  require(hidden_size >= 1, "initializer", "{} is not a model width; it must be at least 1", hidden_size);
   require(num_layers >= 1, "initializer", "{} layers is not a positive number", num_layers);
+  deviation_ = std::sqrt(2 / (5 * static_cast<double>(hidden_size)));
+  branch_end_deviation_ = deviation_ / std::sqrt(2 * static_cast<double>(num_layers));
 }
 
 Tensor Initializer::uniform(const Shape& shape, std::int64_t in) {
@@ -30,8 +29,7 @@ Tensor Initializer::normal(const Shape& shape, double deviation) {
 
 Tensor Initializer::weight(std::int64_t out, std::int64_t in, LinearRole role) {
   if (scheme_ == InitScheme::faithful) return uniform({out, in}, in);
-  const bool ends_branch = role == LinearRole::residual_output;
-  return normal({out, in}, ends_branch ? kDeviation / std::sqrt(2.0 * static_cast<double>(num_layers_)) : kDeviation);
+  return normal({out, in}, role == LinearRole::residual_output ? branch_end_deviation_ : deviation_);
 }
 
 Tensor Initializer::bias(std::int64_t out, std::int64_t in) {
@@ -39,7 +37,7 @@ Tensor Initializer::bias(std::int64_t out, std::int64_t in) {
 }
 
 Tensor Initializer::embedding(std::int64_t rows, std::int64_t width) {
-  return normal({rows, width}, scheme_ == InitScheme::faithful ? 1 : kDeviation);
+  return normal({rows, width}, scheme_ == InitScheme::faithful ? 1 : deviation_);
 }
 
 }  // namespace sq

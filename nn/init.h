@@ -9,10 +9,11 @@
 
 namespace sq {
 
-/// scaled: Normal(0, 0.02) everywhere, projections that end a residual branch Normal(0, 0.02/√(2L)), so that the sum of
-/// the 2L branches of L layers has the size of one (Radford et al. 2019, section 2.3); biases 0.
-/// faithful: what the original HALO-S starts from. Weights [out,in] and biases Uniform(-1/√in, 1/√in), embeddings
-/// Normal(0, 1), no scaling with depth.
+/// scaled: Normal(0, σ) everywhere with σ = √(2 / (5C)) for model width C (Nguyen and Salazar 2019, Transformers
+/// without Tears, "SmallInit": 0.02 at width 1000, 0.056 at width 128), projections that end a residual branch
+/// Normal(0, σ/√(2L)), so that the sum of the 2L branches of L layers has the size of one (Radford et al. 2019,
+/// section 2.3); biases 0. faithful: what the original HALO-S starts from. Weights [out,in] and biases Uniform(-1/√in,
+/// 1/√in), embeddings Normal(0, 1), no scaling with depth.
 enum class InitScheme { scaled, faithful };
 constexpr std::array<std::string_view, 2> choices(InitScheme) { return {"scaled", "faithful"}; }
 
@@ -23,8 +24,9 @@ enum class LinearRole { inner, residual_output };
 /// values are the same in every dtype, rounded once.
 class Initializer {
  public:
-  /// Throws Error unless num_layers >= 1.
-  Initializer(InitScheme scheme, std::int64_t num_layers, Generator& generator, TensorOptions options = {});
+  /// Throws Error unless hidden_size >= 1 and num_layers >= 1.
+  Initializer(InitScheme scheme, std::int64_t hidden_size, std::int64_t num_layers, Generator& generator,
+              TensorOptions options = {});
 
   /// [out,in].
   Tensor weight(std::int64_t out, std::int64_t in, LinearRole role = LinearRole::inner);
@@ -40,7 +42,7 @@ class Initializer {
   Tensor normal(const Shape& shape, double deviation);
 
   InitScheme scheme_;
-  std::int64_t num_layers_;
+  double deviation_, branch_end_deviation_;  // of the scaled scheme
   Generator& generator_;
   TensorOptions options_;
 };

@@ -176,7 +176,7 @@ void bench_whole(const Options& o, std::int64_t n) {
   context.max_seq_len = std::max<std::int64_t>(n, 2);
   context.globals = entry.global_rows(complete);
   Generator generator(1);
-  Initializer init(InitScheme::scaled, 1, generator, options);
+  Initializer init(InitScheme::scaled, context.hidden_size, context.num_layers, generator, options);
   const auto mixer = entry.make(complete, context, init);
   const Tensor x = randn({o.batch, n, context.hidden_size}, options);
   set_requires_grad(x);

@@ -78,7 +78,11 @@ HWY_INLINE void sum_products(const GemmBlock<T>& block, const T* HWY_RESTRICT a,
     const std::int64_t a_row = block.a_row;
     const T* group[kGroups];
     for (int g = 0; g < kGroups; ++g) group[g] = a + 3 * g * a_row;
+    const std::int64_t next = kRows * a_row;  // the rows of the next tile are asked for, a cache line of each at a time
     for (; p > 0; --p) {
+      if (p % (64 / sizeof(T)) == 0)
+#pragma GCC unroll 16
+        for (int i = 0; i < kRows; ++i) hwy::Prefetch(group[i / 3] + (i % 3) * a_row + next);
       add_outer_product<T>(b, sum, [&](int i) HWY_ATTR { return group[i / 3][(i % 3) * a_row]; });
       b += block.b_step;
 #pragma GCC unroll 8

@@ -11,6 +11,7 @@
 
 // The order matters here.
 // clang-format off
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 #include "tensor/cpu/widen-inl.h"
@@ -33,16 +34,21 @@ HWY_INLINE void copy_row(const S* HWY_RESTRICT source, std::int64_t count, T* HW
   for (; i < count; ++i) target[i] = static_cast<T>(source[i]);
 }
 
+constexpr std::int64_t kRowsAhead = 8;  // how early a row of the source is asked for; memory needs that long
+
 template <class T, class S>
 void pack_panels(const S* source, std::int64_t source_row, std::int64_t columns, std::int64_t depth,
                  std::int64_t panel_width, T* target) {
-  for (std::int64_t p = 0; p < depth; ++p)  // whole rows of the source, so that memory is read in sequence
+  for (std::int64_t p = 0; p < depth; ++p) {  // whole rows of the source, so that memory is read in sequence
+    const S* soon = source + std::min(p + kRowsAhead, depth - 1) * source_row;
+    for (std::int64_t j = 0; j < columns; j += 64 / sizeof(S)) hwy::Prefetch(soon + j);
     for (std::int64_t j = 0; j < columns; j += panel_width) {
       T* to = target + j * depth + p * panel_width;
       const std::int64_t width = std::min(panel_width, columns - j);
       copy_row(source + p * source_row + j, width, to);
       std::fill(to + width, to + panel_width, T(0));
     }
+  }
 }
 
 /// Stores the transpose of a 4×4 tile of floats (2×2 of doubles) whose rows are given: two rounds of interleaving.
@@ -72,12 +78,14 @@ void pack_panel_transposed(const S* source, std::int64_t source_row, std::int64_
   const std::int64_t whole_width = width / kSide * kSide, whole_depth = depth / kSide * kSide;
   // All of a cache line is used before the next row is touched: rows may fall on the same few lines of the cache.
   for (std::int64_t line = 0; line < whole_depth; line += kLine)
-    for (std::int64_t j = 0; j < whole_width; j += kSide)
+    for (std::int64_t j = 0; j < whole_width; j += kSide) {
+      for (int r = 0; r < kSide; ++r) hwy::Prefetch(source + (j + r) * source_row + line + kLine);
       for (std::int64_t p = line; p < std::min(line + kLine, whole_depth); p += kSide) {
         hn::Vec<decltype(d)> row[kSide];
         for (int r = 0; r < kSide; ++r) row[r] = load_widened(d, source + (j + r) * source_row + p);
         store_transposed(d, row, target + p * panel_width + j, panel_width);
       }
+    }
   for (std::int64_t p = whole_depth; p < depth; ++p)
     for (std::int64_t j = 0; j < whole_width; ++j) copy(p, j);
   for (std::int64_t p = 0; p < depth; ++p) {

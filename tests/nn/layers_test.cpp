@@ -44,7 +44,7 @@ TEST_CASE("a linear layer of given weights, worked out by hand") {
 
 TEST_CASE("linear, norm, embedding and feed-forward layers have the right gradients") {
   Generator generator(3);
-  Initializer init(InitScheme::faithful, 1, generator, kDouble);
+  Initializer init(InitScheme::faithful, 64, 1, generator, kDouble);
   const Tensor x = variable({2, 3, 6});
   const Linear linear(6, 4, true, init);
   check_module_gradients(
@@ -67,7 +67,7 @@ TEST_CASE("linear, norm, embedding and feed-forward layers have the right gradie
 
 TEST_CASE("norms begin as pure normalisation") {
   Generator generator(3);
-  const Initializer init(InitScheme::scaled, 1, generator, kDouble);
+  const Initializer init(InitScheme::scaled, 64, 1, generator, kDouble);
   const Tensor x = randn({40, 64}, kDouble);
   for (const NormKind kind : {NormKind::layer, NormKind::rms}) {
     const Norm norm(64, {.kind = kind}, init);
@@ -88,7 +88,7 @@ TEST_CASE("norms begin as pure normalisation") {
 
 TEST_CASE("feed-forward layers are their formulas") {
   Generator generator(3);
-  Initializer init(InitScheme::faithful, 1, generator, kDouble);
+  Initializer init(InitScheme::faithful, 64, 1, generator, kDouble);
   const Tensor x = randn({7, 6}, kDouble);
   const auto weight = [](const Module& module, std::size_t i) { return module.named_parameters()[i].second; };
 
@@ -114,7 +114,7 @@ TEST_CASE("feed-forward widths and gates have their defaults") {
   CHECK(FeedForward::inner_width(512, {.width = 77}) == 77);
 
   Generator generator(3);
-  Initializer init(InitScheme::faithful, 1, generator);
+  Initializer init(InitScheme::faithful, 64, 1, generator);
   const FeedForward ones(8, {.width = 16, .gate_init = GateInit::ones}, init), uniform(8, {.width = 16}, init);
   CHECK(bit_equal(ones.named_parameters()[2].second, Tensor::ones({16, 8})));
   const std::vector<float> gate = uniform.named_parameters()[2].second.to_vector<float>();
@@ -135,7 +135,7 @@ TEST_CASE("dropout acts in training mode only") {
   CHECK_THROWS_WITH_AS(Dropout(1), "dropout: probability 1 is not in [0,1)", Error);
 
   Generator generator(3);
-  Initializer init(InitScheme::faithful, 1, generator);
+  Initializer init(InitScheme::faithful, 64, 1, generator);
   FeedForward ffn(8, {.dropout = 0.5}, init);
   const Tensor in = randn({50, 8});
   CHECK(!bit_equal(ffn.forward(in), ffn.forward(in)));

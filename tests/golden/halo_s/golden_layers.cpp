@@ -30,7 +30,7 @@ Tensor leaf(const Tensor& values, DType dtype) {
 std::unique_ptr<Attention> load_attention(const HaloSFile& file, DType dtype) {
   const OriginalHaloS original = file.original();
   Generator generator(1);
-  Initializer init(InitScheme::faithful, 1, generator, {.dtype = dtype});
+  Initializer init(InitScheme::faithful, 64, 1, generator, {.dtype = dtype});
   auto attention = std::make_unique<Attention>(
       AttentionOptions{.sizes = {original.hidden_size, original.num_heads, original.num_kv_heads, original.head_dim()}},
       init);
@@ -153,7 +153,7 @@ Result check_block(const std::filesystem::path& path) {
   config.num_layers = index + 2;  // not the last one, whose global rows nobody reads
   for (const DType dtype : kTypes) {
     Generator generator(1);
-    Initializer init(InitScheme::faithful, config.num_layers, generator, {.dtype = dtype});
+    Initializer init(InitScheme::faithful, config.hidden_size, config.num_layers, generator, {.dtype = dtype});
     Layer layer(config, index, init);
     layer.load_state_dict(file.weights(), "golden");
     layer.eval();

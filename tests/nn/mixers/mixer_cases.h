@@ -40,7 +40,7 @@ inline void randomise(Module& module, std::uint64_t seed, double deviation = 0.4
 inline std::unique_ptr<Mixer> make_mixer(const MixerCase& c, const MixerContext& context, DType dtype = DType::f32,
                                          std::uint64_t seed = 1) {
   Generator generator(seed);
-  Initializer init(InitScheme::scaled, context.num_layers, generator, {.dtype = dtype});
+  Initializer init(InitScheme::scaled, context.hidden_size, context.num_layers, generator, {.dtype = dtype});
   std::unique_ptr<Mixer> mixer = c.entry->make(c.options, context, init);
   randomise(*mixer, seed);
   return mixer;

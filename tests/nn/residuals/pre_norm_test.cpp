@@ -11,7 +11,7 @@ TEST_CASE("every residual of the list can be made, keeps shapes, and gives its b
     CAPTURE(entry->name);
     CHECK(&find_residual(entry->name) == entry);
     Generator generator(1);
-    Initializer init(InitScheme::scaled, 2, generator, {.dtype = DType::f64});
+    Initializer init(InitScheme::scaled, 64, 2, generator, {.dtype = DType::f64});
     const std::unique_ptr<Residual> residual =
         entry->make({.hidden_size = 6, .num_layers = 2, .layer = 1, .norm = {}}, init);
     const Tensor gain = variable({6}, 2);
@@ -28,7 +28,7 @@ TEST_CASE("every residual of the list can be made, keeps shapes, and gives its b
 
 TEST_CASE("pre_norm adds the branch of the normalised stream, under the names of a norm") {
   Generator generator(1);
-  Initializer init(InitScheme::scaled, 2, generator, {.dtype = DType::f64});
+  Initializer init(InitScheme::scaled, 64, 2, generator, {.dtype = DType::f64});
   PreNorm residual({.hidden_size = 6, .num_layers = 2, .layer = 0, .norm = {.kind = NormKind::rms}}, init);
   const Norm norm(6, {.kind = NormKind::rms}, init);
   const Tensor x = randn({2, 3, 6}, {.dtype = DType::f64});
