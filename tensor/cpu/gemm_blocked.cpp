@@ -165,7 +165,7 @@ void multiply_by_blocks(const GemmArguments<T, A, B>& g, const GemmKernels<T>& k
   const std::int64_t depth = even_blocks(g.k, kDepth, 2);
   const std::int64_t even_share = std::clamp(divide_up(g.m, 4 * threads), 4 * kernels.tile_rows, kRows);
   const std::int64_t rows = even_blocks(g.m, even_share, kernels.tile_rows), row_blocks = divide_up(g.m, rows);
-  const std::int64_t pack_grain = 4 * kernels.tile_columns;
+  const std::int64_t pack_grain = kernels.tile_columns;
   T* packed_b = gemm_scratch<T>().shared_b.get(chunk * depth);
   for (std::int64_t column = 0; column < g.n; column += chunk) {
     const std::int64_t width = std::min(chunk, g.n - column);
