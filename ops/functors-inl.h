@@ -8,11 +8,6 @@
 // `value(x, c)` has the number c of the forms with a number. `derivative` is given x, or the result where its argument
 // is called y (ops/elementwise.cpp saves the one or the other).
 
-template <class V>
-V sigmoid_of(V x) {
-  return V(1) / (V(1) + exp(-x));
-}
-
 // --- with a number c ---
 
 struct Add {
@@ -174,7 +169,7 @@ struct Tanh {
 struct Sigmoid {
   template <class V>
   static V value(V x, V) {
-    return sigmoid_of(x);
+    return V(1) / (V(1) + exp(-x));
   }
   template <class V>
   static V derivative(V y, V) {
@@ -189,7 +184,7 @@ struct Silu {
   }
   template <class V>
   static V derivative(V x, V) {
-    const V s = sigmoid_of(x);
+    const V s = V(1) / (V(1) + exp(-x));
     return s * (V(1) + x * (V(1) - s));
   }
 };
@@ -227,7 +222,7 @@ struct GeluTanh {  // with u = √(2/π)·(x + 0.044715·x³):  x/2·(1 + tanh u
   }
   template <class V>
   static V derivative(V x, V) {
-    const V s = sigmoid_of(twice_u(x));
+    const V s = V(1) / (V(1) + exp(-twice_u(x)));
     return s + x * s * (V(1) - s) * (V(1.5957691216057307117) * (V(1) + V(3 * 0.044715) * x * x));
   }
 };

@@ -28,7 +28,7 @@ void forward(const CrossEntropyForward::Arguments<T>& a) {
       const T* z = a.logits + row * a.columns;
       const T shift = maximum(z, a.columns);
       const T total = sum_lanes<T>(a.columns, [&](auto d, std::int64_t c) HWY_ATTR {
-        return hn::Exp(d, hn::Sub(hn::LoadU(d, z + c), hn::Set(d, shift)));
+        return exp(d, hn::Sub(hn::LoadU(d, z + c), hn::Set(d, shift)));
       });
       // total >= 1 unless the row holds a NaN or an infinity that leaves no distribution.
       const double log_total = total > 0 ? std::log(static_cast<double>(total)) : std::nan("");
@@ -61,7 +61,7 @@ void backward(const CrossEntropyBackward::Arguments<T>& a) {
       }
       const T lse = a.lse[row], factor = std::isnan(lse) ? lse : scale;  // Exp alone makes a NaN 0
       for_each_lane<T>(a.columns, [&](auto d, std::int64_t c) HWY_ATTR {
-        const auto p = hn::Exp(d, hn::Sub(hn::LoadU(d, z + c), hn::Set(d, lse)));
+        const auto p = exp(d, hn::Sub(hn::LoadU(d, z + c), hn::Set(d, lse)));
         hn::StoreU(hn::MulSub(p, hn::Set(d, factor), hn::Set(d, spread)), d, dz + c);
       });
       dz[a.targets[row]] -= static_cast<T>(a.scale * (1 - a.label_smoothing));

@@ -20,7 +20,7 @@
 #include "ops/dense_attention.h"
 
 #include "ops/cpu/dense_tile-inl.h"
-#include "ops/cpu/exp2-inl.h"
+#include "ops/cpu/exp-inl.h"
 #include "ops/cpu/rows-inl.h"
 #include "ops/cpu/tile-inl.h"
 #include "ops/cpu/vector-inl.h"

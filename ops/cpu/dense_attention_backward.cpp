@@ -22,7 +22,7 @@
 #include "hwy/highway.h"
 
 #include "ops/cpu/dense_tile-inl.h"
-#include "ops/cpu/exp2-inl.h"
+#include "ops/cpu/exp-inl.h"
 #include "ops/cpu/tile-inl.h"
 #include "ops/cpu/vector-inl.h"
 #include "ops/cpu/versions.h"

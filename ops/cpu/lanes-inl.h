@@ -15,6 +15,8 @@
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
 
+#include "ops/cpu/exp-inl.h"
+
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -99,12 +101,10 @@ HWY_INLINE Lanes<T> sqrt(Lanes<T> x) {
   return Lanes<T>(hn::Sqrt(x.v));
 }
 
-/// e^x. Highway's version loses NaN and needs x below a bound, past which the result is ∞ in any case.
+/// e^x
 template <class T>
 HWY_INLINE Lanes<T> exp(Lanes<T> x) {
-  const typename Lanes<T>::D d;
-  const auto bounded = hn::Min(x.v, hn::Set(d, static_cast<T>(sizeof(T) == 4 ? 104.0 : 710.0)));
-  return Lanes<T>(hn::IfThenElse(hn::IsNaN(x.v), x.v, hn::Exp(d, bounded)));
+  return Lanes<T>(exp(typename Lanes<T>::D(), x.v));
 }
 
 /// ln x; -∞ at 0, NaN below.

@@ -174,7 +174,7 @@ T log_sum_exp_row(const T* x, std::int64_t count) {
   if (!std::isfinite(shift)) return shift;
   const auto offset = hn::Set(d, shift);
   return shift + std::log(sum_terms<T>(
-                     count, [&](std::int64_t i) HWY_ATTR { return hn::Exp(d, hn::Sub(hn::LoadU(d, x + i), offset)); },
+                     count, [&](std::int64_t i) HWY_ATTR { return exp(d, hn::Sub(hn::LoadU(d, x + i), offset)); },
                      [&](std::int64_t i) HWY_ATTR { return std::exp(x[i] - shift); }));
 }
 

@@ -44,8 +44,7 @@ void backward(const SoftmaxBackward::Arguments<T>& a) {
       const T total = a.log ? sum(dy, a.columns) : dot(dy, y, a.columns);
       for_each_lane<T>(a.columns, [&](auto d, std::int64_t c) HWY_ATTR {
         const auto value = hn::LoadU(d, y + c), upstream = hn::LoadU(d, dy + c), s = hn::Set(d, total);
-        const auto p = hn::IfThenElse(hn::IsNaN(value), value, hn::Exp(d, value));  // Exp alone makes a NaN 0
-        hn::StoreU(a.log ? hn::NegMulAdd(p, s, upstream) : hn::Mul(value, hn::Sub(upstream, s)), d, dx + c);
+        hn::StoreU(a.log ? hn::NegMulAdd(exp(d, value), s, upstream) : hn::Mul(value, hn::Sub(upstream, s)), d, dx + c);
       });
     }
   });

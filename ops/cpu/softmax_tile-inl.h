@@ -12,7 +12,7 @@
 
 #include "hwy/highway.h"
 
-#include "ops/cpu/exp2-inl.h"
+#include "ops/cpu/exp-inl.h"
 #include "ops/cpu/tile-inl.h"
 
 #include <array>

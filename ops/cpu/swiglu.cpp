@@ -17,7 +17,7 @@ namespace sq::kernel::HWY_NAMESPACE {
 template <class D, class V>
 HWY_INLINE V logistic(D d, V x) {
   const auto one = hn::Set(d, hn::TFromD<D>{1});
-  const auto e = hn::Exp(d, hn::Neg(hn::Abs(x)));
+  const auto e = exp(d, hn::Neg(hn::Abs(x)));
   return hn::Div(hn::IfThenElse(hn::Lt(x, hn::Zero(d)), e, one), hn::Add(one, e));
 }
 

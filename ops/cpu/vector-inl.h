@@ -15,6 +15,8 @@
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
 
+#include "ops/cpu/exp-inl.h"
+
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -144,12 +146,12 @@ HWY_INLINE T maximum(const T* HWY_RESTRICT x, std::int64_t count) {
   return std::isnan(bad) ? bad : result;
 }
 
-/// y_i ← exp(x_i - shift); returns Σ y_i. exp is accurate to 1 ULP in f32; e^-∞ = 0.
+/// y_i ← exp(x_i - shift); returns Σ y_i. e^-∞ = 0.
 template <class T>
 HWY_INLINE T exp_shifted(const T* x, T shift, T* y, std::int64_t count) {
   const hn::ScalableTag<T> d;
   const auto offset = hn::Set(d, shift);
-  map(x, y, count, [&](auto v) HWY_ATTR { return hn::Exp(d, hn::Sub(v, offset)); });
+  map(x, y, count, [&](auto v) HWY_ATTR { return exp(d, hn::Sub(v, offset)); });
   return sum(y, count);
 }
 
