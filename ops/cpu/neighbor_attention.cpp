@@ -31,7 +31,8 @@ HWY_BEFORE_NAMESPACE();
 namespace sq::kernel::HWY_NAMESPACE {
 namespace {
 
-constexpr std::int64_t kVectorSlack = 64;  // beyond the last segment
+constexpr std::int64_t kVectorSlack = 64;    // beyond the last segment
+constexpr std::int64_t kQueriesAtATime = 8;  // whose rests are worked on together; their rows stay in the L1 cache
 
 /// One query head of a task.
 template <class T>
@@ -100,13 +101,18 @@ void drop_rest(const NeighborAttentionForward::Arguments<T>& a, std::int64_t b, 
   }
 }
 
-/// (m, l, O) of all queries of a tile from their rests.
+/// (m, l, O) of some queries of a tile, `first` the number of the first in it, from their rests.
 template <class T>
-void start_head(const NeighborAttentionForward::Arguments<T>& a, const ForwardHead<T>& head, std::int64_t b,
-                std::int64_t h, std::int64_t query, std::int64_t queries, T* weights) {
+void start_queries(const NeighborAttentionForward::Arguments<T>& a, const ForwardHead<T>& head, std::int64_t b,
+                   std::int64_t h, std::int64_t first, std::int64_t query, std::int64_t queries, T* weights) {
   const NeighborAttentionProblem& p = a.problem;
   const RaggedLists &rest = a.plan->keys.rest, &plain = a.plan->plain_keys.rest;
   const std::int64_t kv_head = h / (p.heads / p.kv_heads), width = padded<T>(p.value_width);
+  for (std::int64_t i = query; i < query + queries; ++i)
+    for (const RaggedLists* lists : {&plain, &rest}) {
+      prefetch_rows(p.width, lists->count(i), listed(a.k, b, kv_head, lists->entries(i)));
+      prefetch_rows(p.value_width, lists->count(i), listed(a.v, b, kv_head, lists->entries(i)));
+    }
   T* at = weights;
   for (std::int64_t i = query; i < query + queries; ++i) {  // `dots` may write a little beyond: plain slots first
     const RestCounts counts = rest_counts(*a.plan, i);
@@ -119,20 +125,28 @@ void start_head(const NeighborAttentionForward::Arguments<T>& a, const ForwardHe
   const T factor = static_cast<T>(p.scale * std::numbers::log2e);
   for (std::int64_t r = 0; r < queries; ++r) {
     const RestCounts counts = rest_counts(*a.plan, query + r);
-    rest_weights(at, counts.all(), factor, head.state.maximum[r], head.state.sum[r]);
+    rest_weights(at, counts.all(), factor, head.state.maximum[first + r], head.state.sum[first + r]);
     if (p.dropout.p > 0) drop_rest(a, b, h, query + r, at);
     at += segment_room(counts.all());
   }
   at = weights;
-  std::fill_n(head.result, queries * width, T(0));
+  std::fill_n(head.result + first * width, queries * width, T(0));
   for (std::int64_t r = 0; r < queries; ++r) {
     const RestCounts counts = rest_counts(*a.plan, query + r);
-    T* result = head.result + r * width;
+    T* result = head.result + (first + r) * width;
     add_weighted(at, p.value_width, counts.plain, listed(a.v, b, kv_head, plain.entries(query + r)), result);
     add_weighted(at + counts.plain, p.value_width, counts.other, listed(a.v, b, kv_head, rest.entries(query + r)),
                  result);
     at += segment_room(counts.all());
   }
+}
+
+/// (m, l, O) of all queries of a tile.
+template <class T>
+void start_head(const NeighborAttentionForward::Arguments<T>& a, const ForwardHead<T>& head, std::int64_t b,
+                std::int64_t h, std::int64_t query, std::int64_t queries, T* weights) {
+  for (std::int64_t first = 0; first < queries; first += kQueriesAtATime)
+    start_queries(a, head, b, h, first, query + first, std::min(kQueriesAtATime, queries - first), weights);
 }
 
 /// One step of the online softmax for a head: `queries` is Qᵀ or that of the plain queries.

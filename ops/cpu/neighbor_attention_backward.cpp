@@ -24,7 +24,7 @@ HWY_BEFORE_NAMESPACE();
 namespace sq::kernel::HWY_NAMESPACE {
 namespace {
 
-constexpr std::int64_t kPart = 2048;  // entries of the rests worked on at a time
+constexpr std::int64_t kPart = 64;  // entries of the rests worked on at a time; their rows stay in the L1 cache
 constexpr std::int64_t kPartRoom = kPart + 64;
 
 /// The memory of a task. `own` are the queries by queries and the keys by keys, `other` those of the other side:
@@ -88,6 +88,10 @@ HWY_INLINE void part_slopes(const NeighborAttentionProblem& p, const BackwardTil
                             std::int64_t own_a_head, std::int64_t own_b_head, std::int64_t a_head, std::int64_t b_head,
                             Statistics statistics, Keep keep) {
   const hn::ScalableTag<T> d;
+  for (const Segment& s : part) {
+    prefetch_rows(p.width, s.count, listed(rows_a, b, a_head, rest.entries(s.list) + s.first));
+    prefetch_rows(p.value_width, s.count, listed(rows_b, b, b_head, rest.entries(s.list) + s.first));
+  }
   for (const Segment& s : part)
     dots(x.at(b, own_a_head, s.list), p.width, s.count, listed(rows_a, b, a_head, rest.entries(s.list) + s.first),
          t.rest_weights + s.offset);

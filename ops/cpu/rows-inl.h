@@ -11,6 +11,7 @@
 #endif
 // clang-format on
 
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 #include <algorithm>
@@ -20,6 +21,14 @@ HWY_BEFORE_NAMESPACE();
 namespace sq::kernel::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
+
+/// Asks for rows that are soon read. Rows from anywhere arrive one by one when each is first asked for at its use.
+template <class Row>
+HWY_INLINE void prefetch_rows(std::int64_t width, std::int64_t count, Row row) {
+  constexpr auto kLine = static_cast<std::int64_t>(64 / sizeof(*row(0)));
+  for (std::int64_t n = 0; n < count; ++n)
+    for (std::int64_t c = 0; c < width; c += kLine) hwy::Prefetch(row(n) + c);
+}
 
 /// Stores the sums over the lanes of a, b, c and e to out[0 … 3]: halves are added until 128 bits are left of each,
 /// then a small transposition finishes all four at once.
