@@ -1,9 +1,11 @@
 // The worker threads behind parallel_for.
 //
-// A loop is published in a slot; the calling thread and any idle workers claim its blocks one by one from a shared
-// counter. The caller never waits for a worker to arrive, only for blocks that a worker has begun. On a busy machine,
-// where the system runs a worker late, the caller simply does more of the blocks itself; a team of threads that meets
-// at a barrier (OpenMP) would wait for the late one although nothing is left for it to do.
+// A loop is published in a slot, its blocks divided into as many shares as threads may work on it. The calling thread
+// and every idle worker claim blocks one by one, each first from the share with its own number, then from the others.
+// A thread thus meets the same rows in loop after loop and finds them in its own cache, as long as all goes evenly; and
+// the caller never waits for a worker to arrive, only for blocks that a worker has begun. On a busy machine, where the
+// system runs a worker late, the caller simply does more of the blocks itself; a team of threads that meets at a
+// barrier (OpenMP) would wait for the late one although nothing is left for it to do.
 //
 // Idle workers look for work for a moment, so that the next loop of a training step finds them awake, and then sleep.
 
@@ -48,11 +50,19 @@ class Slot {
   bool try_open(std::int64_t blocks, int workers, void (*block)(void*, std::int64_t), void* context) {
     std::uint32_t unused = 0;
     if (!state_.compare_exchange_strong(unused, kTaken, std::memory_order_acquire)) return false;
-    blocks_ = blocks;
     block_ = block;
     context_ = context;
     failure_ = nullptr;
-    next_.store(0, std::memory_order_relaxed);
+    end_.store(blocks, std::memory_order_relaxed);
+    share_count_ = static_cast<std::size_t>(workers) + 1;
+    if (shares_.size() < share_count_) shares_ = std::vector<Share>(share_count_);
+    for (std::size_t s = 0; s < share_count_; ++s) {
+      const auto begin_of = [&](std::size_t share) {
+        return blocks * static_cast<std::int64_t>(share) / static_cast<std::int64_t>(share_count_);
+      };
+      shares_[s].next.store(begin_of(s), std::memory_order_relaxed);
+      shares_[s].end = begin_of(s + 1);
+    }
     state_.store(kTaken + static_cast<std::uint32_t>(workers) * kPlace, std::memory_order_release);
     return true;
   }
@@ -70,23 +80,15 @@ class Slot {
     if (left == kTaken) state_.notify_one();  // the caller may be asleep in close()
   }
 
-  /// Claims and runs blocks until none is left.
-  void work() {
+  /// Claims and runs blocks until none is left. The caller is number 0, the workers follow.
+  void work(std::size_t number) {
     const FlushDenormals flush;
     inside_loop = true;
-    for (;;) {
-      const std::int64_t i = next_.fetch_add(1, std::memory_order_relaxed);
-      if (i >= blocks_) break;
-      try {
-        block_(context_, i);
-      } catch (...) {
-        // Blocks are claimed in order: all before this one have been claimed and will report. Later ones are skipped.
-        next_.store(blocks_, std::memory_order_relaxed);
-        const std::lock_guard lock(failure_mutex_);
-        if (failure_ == nullptr || i < failed_block_) {
-          failed_block_ = i;
-          failure_ = std::current_exception();
-        }
+    for (std::size_t turn = 0; turn < share_count_; ++turn) {
+      Share& share = shares_[(number + turn) % share_count_];
+      while (share.next.load(std::memory_order_relaxed) < share.end) {
+        const std::int64_t i = share.next.fetch_add(1, std::memory_order_relaxed);
+        if (i < share.end && i < end_.load(std::memory_order_relaxed)) run(i);
       }
     }
     inside_loop = false;
@@ -109,16 +111,34 @@ class Slot {
   }
 
  private:
+  /// The blocks next … end-1 of the loop are not yet claimed.
+  struct alignas(64) Share {
+    std::atomic<std::int64_t> next{0};
+    std::int64_t end = 0;
+  };
+
+  void run(std::int64_t i) {
+    try {
+      block_(context_, i);
+    } catch (...) {
+      // Blocks after the first that failed are skipped, those before it still run and may fail themselves.
+      const std::lock_guard lock(failure_mutex_);
+      if (i >= end_.load(std::memory_order_relaxed)) return;
+      end_.store(i, std::memory_order_relaxed);
+      failure_ = std::current_exception();
+    }
+  }
+
   static constexpr std::uint32_t kTaken = 1u << 31, kPlace = 1u << 12, kPlaces = kTaken - kPlace;
 
   alignas(64) std::atomic<std::uint32_t> state_{0};  // kTaken, free places for workers, number of workers inside
-  std::int64_t blocks_ = 0;
   void (*block_)(void*, std::int64_t) = nullptr;
   void* context_ = nullptr;
   std::mutex failure_mutex_;
-  std::int64_t failed_block_ = 0;
   std::exception_ptr failure_;
-  alignas(64) std::atomic<std::int64_t> next_{0};
+  std::atomic<std::int64_t> end_{0};  // blocks from here on do not run
+  std::size_t share_count_ = 0;
+  std::vector<Share> shares_;
 };
 
 class Pool {
@@ -142,7 +162,7 @@ class Pool {
     for (Slot& slot : slots_)
       if (slot.try_open(blocks, workers, block, context)) {
         announce();
-        slot.work();
+        slot.work(0);
         if (const std::exception_ptr failure = slot.close()) std::rethrow_exception(failure);
         return;
       }
@@ -154,7 +174,8 @@ class Pool {
   void start_workers(int count) {
     if (worker_count_.load(std::memory_order_acquire) >= count) return;
     const std::lock_guard lock(workers_mutex_);
-    while (static_cast<int>(workers_.size()) < count) workers_.emplace_back([this] { serve(); });
+    while (static_cast<int>(workers_.size()) < count)
+      workers_.emplace_back([this, number = workers_.size() + 1] { serve(number); });
     worker_count_.store(static_cast<int>(workers_.size()), std::memory_order_release);
   }
 
@@ -164,12 +185,12 @@ class Pool {
   }
 
   /// The life of a worker.
-  void serve() {
+  void serve(std::size_t number) {
     while (!stop_) {
       const std::uint32_t seen = news_.load(std::memory_order_acquire);
       for (Slot& slot : slots_)
         if (slot.try_enter()) {
-          slot.work();
+          slot.work(number);
           slot.leave();
         }
       const auto deadline = std::chrono::steady_clock::now() + kAwake;
