@@ -21,6 +21,7 @@ HWY_BEFORE_NAMESPACE();
 namespace sq::kernel::HWY_NAMESPACE {
 
 constexpr std::int64_t kRowBlock = 1 << 12;    // elements of a row that one partial sum covers
+constexpr std::int64_t kPiece = 1 << 10;       // elements of a row that are added up in T
 constexpr std::int64_t kColumnTile = 1 << 10;  // columns whose running values fit into the first-level cache
 constexpr std::int64_t kWork = 1 << 14;        // elements worth handing to a thread
 
@@ -37,12 +38,22 @@ void for_column_tiles(std::int64_t outer, std::int64_t extent, std::int64_t inne
   });
 }
 
+/// Σ x_i. Pieces are added up in double: with vectors of four f32 a chain over a whole block would have 256 additions,
+/// which may all round the same way.
+template <class T>
+T sum_in_pieces(const T* x, std::int64_t count) {
+  double total = 0;
+  for (std::int64_t i = 0; i < count; i += kPiece)
+    total += static_cast<double>(sum(x + i, std::min(kPiece, count - i)));
+  return static_cast<T>(total);
+}
+
 template <class T>
 void sum_rows(const ReduceSum::Arguments<T>& a) {
   if (a.extent <= kRowBlock) {
     cpu::parallel_for(a.outer, kWork / std::max<std::int64_t>(a.extent, 1),
                       [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-                        for (std::int64_t o = begin; o < end; ++o) a.y[o] = sum(a.x + o * a.extent, a.extent);
+                        for (std::int64_t o = begin; o < end; ++o) a.y[o] = sum_in_pieces(a.x + o * a.extent, a.extent);
                       });
     return;
   }
@@ -52,7 +63,7 @@ void sum_rows(const ReduceSum::Arguments<T>& a) {
   cpu::parallel_for(a.outer * blocks, 1, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     for (std::int64_t task = begin; task < end; ++task) {
       const std::int64_t first = task % blocks * kRowBlock;
-      sums[task] = sum(a.x + task / blocks * a.extent + first, std::min(kRowBlock, a.extent - first));
+      sums[task] = sum_in_pieces(a.x + task / blocks * a.extent + first, std::min(kRowBlock, a.extent - first));
     }
   });
   for (std::int64_t o = 0; o < a.outer; ++o) {

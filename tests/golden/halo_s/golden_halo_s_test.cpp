@@ -6,9 +6,11 @@
 #include "tests/golden/halo_s/golden_tokenizers.h"
 #include "tests/golden/halo_s/golden_training.h"
 #include "tests/golden/harness.h"
+#include "tests/support/simd.h"
 
 int main() {
   using namespace golden;
+  sq::test::limit_simd();
   return run("halo_s", SUBQUAD_GOLDEN_SOURCE "/halo_s",
              {{"adamw.safetensors", check_adamw},
               {"baseline_model.safetensors", check_baseline_model},
