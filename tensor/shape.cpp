@@ -45,7 +45,8 @@ Shape contiguous_strides(const Shape& shape) {
   std::int64_t stride = 1;
   for (int axis = shape.rank() - 1; axis >= 0; --axis) {
     strides[axis] = stride;
-    stride *= std::max<std::int64_t>(shape[axis], 1);
+    // Beside an extent of 0 the others may be of any size, and a stride that does not fit is never used.
+    if (__builtin_mul_overflow(stride, std::max<std::int64_t>(shape[axis], 1), &stride)) stride = 0;
   }
   return strides;
 }

@@ -8,10 +8,26 @@
 #include <unordered_map>
 #include <vector>
 
+// Functions of AddressSanitizer; null in programs that are built without it.
+extern "C" {
+[[gnu::weak]] void __asan_poison_memory_region(const volatile void*,
+                                               std::size_t);  // NOLINT(bugprone-reserved-identifier)
+[[gnu::weak]] void __asan_unpoison_memory_region(const volatile void*,
+                                                 std::size_t);  // NOLINT(bugprone-reserved-identifier)
+}
+
 namespace sq {
 namespace {
 
 constexpr std::size_t kAlignment = 64;
+
+/// Under AddressSanitizer only the first `usable` bytes of a block may be touched: none while it waits in the cache,
+/// then those that were asked for, not the rest of its size class.
+void set_usable(std::byte* block, std::size_t usable, std::size_t size) {
+  if (__asan_poison_memory_region == nullptr) return;
+  __asan_unpoison_memory_region(block, usable);
+  __asan_poison_memory_region(block + usable, size - usable);
+}
 
 /// Rounds a request up to its size class: multiples of 64 bytes up to 1 KiB, above that eight classes per power of two.
 /// Requests of one class share blocks; at most an eighth of a block is unused.
@@ -47,13 +63,15 @@ class BlockCache {
     }
     statistics_.in_use += size;
     statistics_.peak = std::max(statistics_.peak, statistics_.in_use);
-    if (poison_) std::memset(block, 0xFF, size);
+    set_usable(block, bytes, size);
+    if (poison_) std::memset(block, 0xFF, bytes);
     return block;
   }
 
   void give_back(std::byte* block, std::size_t bytes) {
     const std::size_t size = size_class(bytes);
     const std::lock_guard lock(mutex_);
+    set_usable(block, 0, size);
     free_[size].push_back(block);
     statistics_.in_use -= size;
     statistics_.cached += size;

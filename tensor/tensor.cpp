@@ -13,7 +13,10 @@ Tensor Tensor::empty(const Shape& shape, TensorOptions options) {
   impl->strides = contiguous_strides(shape);
   impl->numel = shape.numel();
   impl->dtype = options.dtype;
-  impl->storage = Storage::allocate(static_cast<std::size_t>(impl->numel) * item_size(options.dtype), options.device);
+  std::int64_t bytes = 0;
+  require(!__builtin_mul_overflow(impl->numel, item_size(options.dtype), &bytes), "tensor",
+          "{}{} has more bytes than 63 bits count", name(options.dtype), shape);
+  impl->storage = Storage::allocate(static_cast<std::size_t>(bytes), options.device);
   return Tensor(std::move(impl));
 }
 

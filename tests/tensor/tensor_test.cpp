@@ -30,3 +30,12 @@ TEST_CASE("wrong use is an Error that names the tensor") {
   CHECK_THROWS_AS(t.alias({4, 3}, {3, 1}, 0), Error);
   CHECK_THROWS_AS(Tensor().shape(), Error);
 }
+
+TEST_CASE("sizes that no memory has are refused, whatever they wrap around to") {
+  constexpr std::int64_t huge = std::int64_t{1} << 61;
+  CHECK_THROWS_WITH_AS(Tensor::empty({huge}, {.dtype = DType::f64}),
+                       "tensor: f64[2305843009213693952] has more bytes than 63 bits count", Error);
+  CHECK_THROWS_AS(Tensor::empty({huge, huge}), Error);
+  CHECK_THROWS_AS(Tensor::empty({huge}, {.dtype = DType::u8}), Error);
+  CHECK(Tensor::zeros({0, huge, huge, huge}).numel() == 0);
+}
