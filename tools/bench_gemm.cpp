@@ -57,7 +57,7 @@ void add_bench_gemm(CLI::App& bench) {
                                          {"n", o->n},
                                          {"k", o->k},
                                          {"dtype", name(a.dtype())},
-                                         {"backend", cpu::name(cpu::gemm_backend())}}));
+                                         {"backend", cpu::name(cpu::gemm_backend(o->m * o->n * o->k))}}));
   });
 }
 

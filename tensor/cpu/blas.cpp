@@ -15,6 +15,8 @@
 namespace sq::cpu {
 namespace {
 
+constexpr std::int64_t kLargeProduct = std::int64_t{1} << 29;
+
 constexpr int kAutomatic = -1;
 std::atomic<int> forced_backend{kAutomatic};
 
@@ -54,10 +56,10 @@ const OpenBlas& openblas() {
   return info;
 }
 
-GemmBackend gemm_backend() {
+GemmBackend gemm_backend(std::int64_t multiply_adds) {
   const int forced = forced_backend.load(std::memory_order_relaxed);
   if (forced != kAutomatic) return static_cast<GemmBackend>(forced);
-  return openblas().fits_cpu ? GemmBackend::openblas : GemmBackend::own;
+  return openblas().fits_cpu && multiply_adds >= kLargeProduct ? GemmBackend::openblas : GemmBackend::own;
 }
 
 std::string gemm_backend_reason() {
@@ -66,8 +68,8 @@ std::string gemm_backend_reason() {
     return fmt::format("The {} GEMM is used because it was asked for.", name(gemm_backend()));
   if (!blas.linked) return "The own GEMM is used because this build has no OpenBLAS.";
   if (blas.fits_cpu)
-    return fmt::format("OpenBLAS {} is used because its {} kernels fit a CPU with {}.", blas.version, blas.core,
-                       simd_name());
+    return fmt::format("OpenBLAS {} multiplies large matrices because its {} kernels fit a CPU with {}.", blas.version,
+                       blas.core, simd_name());
   return fmt::format("The own GEMM is used because OpenBLAS {} took this CPU with {} for a {}.", blas.version,
                      simd_name(), blas.core);
 }

@@ -1,6 +1,8 @@
 // tensor/cpu/blas.h: which implementation multiplies matrices, and why.
 #pragma once
 
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -23,9 +25,10 @@ const OpenBlas& openblas();
 /// Only AVX2 and AVX-512 can be missed: below them, and outside x86, every set that runs is as wide as the CPU.
 bool openblas_fits(std::string_view core, std::string_view simd);
 
-/// The backend that gemm() uses: OpenBLAS when it is linked and knows the CPU, the own kernels otherwise.
-GemmBackend gemm_backend();
-/// One sentence for people that says which backend is used and why.
+/// The backend that gemm() uses for a product of so many multiply-adds: OpenBLAS when it is linked, knows the CPU and
+/// the product is large, the own kernels otherwise; below 2^29 they are at least as fast.
+GemmBackend gemm_backend(std::int64_t multiply_adds = std::numeric_limits<std::int64_t>::max());
+/// One sentence for people that says which backend is used for large products and why.
 std::string gemm_backend_reason();
 
 /// While alive, gemm() in every thread uses the given backend: for tests and benchmarks that compare the two.

@@ -50,7 +50,7 @@ void gemm(const GemmArguments<T, A, B>& g) {
   if (g.k == 0 || g.alpha == T(0)) return scale(g);
   if (has_few_rows(g.m, g.n)) return gemm_few_rows(g);
   if constexpr (std::is_same_v<A, T> && std::is_same_v<B, T>)
-    if (gemm_backend() == GemmBackend::openblas && suits_openblas(g)) return gemm_openblas(g);
+    if (gemm_backend(g.m * g.n * g.k) == GemmBackend::openblas && suits_openblas(g)) return gemm_openblas(g);
   gemm_blocked(g);
 }
 

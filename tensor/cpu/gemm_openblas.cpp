@@ -16,10 +16,9 @@ namespace sq::cpu {
 #ifdef SUBQUAD_OPENBLAS
 namespace {
 
-constexpr std::int64_t kBlock = 512;                           // rows and columns of a block at most
-constexpr std::int64_t kEnoughBlocks = 8;                      // below that, blocks are halved …
-constexpr std::int64_t kSmallBlock = std::int64_t{1} << 24;    // … down to this many multiply-adds
-constexpr std::int64_t kSmallProduct = std::int64_t{1} << 29;  // where the own kernels are at least as fast
+constexpr std::int64_t kBlock = 512;                         // rows and columns of a block at most
+constexpr std::int64_t kEnoughBlocks = 8;                    // below that, blocks are halved …
+constexpr std::int64_t kSmallBlock = std::int64_t{1} << 24;  // … down to this many multiply-adds
 
 void call(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int m, int n, int k, float alpha, const float* a, int lda,
           const float* b, int ldb, float beta, float* c, int ldc) {
@@ -50,7 +49,7 @@ void multiply_block(const GemmArguments<T>& g, std::int64_t row, std::int64_t ro
 template <class T>
 bool suits_openblas(const GemmArguments<T>& g) {
   const std::int64_t largest = std::max({g.m, g.n, g.k, g.lda, g.ldb, g.ldc});
-  return g.m * g.n * g.k >= kSmallProduct && largest <= std::numeric_limits<int>::max();
+  return largest <= std::numeric_limits<int>::max();
 }
 
 template <class T>

@@ -15,7 +15,7 @@ bool has_few_rows(std::int64_t m, std::int64_t n);
 template <class T, class A, class B>
 void gemm_few_rows(const GemmArguments<T, A, B>& arguments);
 
-/// OpenBLAS on fixed blocks of C: large products that are not batches of small ones, with extents it can count.
+/// OpenBLAS on fixed blocks of C: products with extents that it can count.
 template <class T>
 bool suits_openblas(const GemmArguments<T>& arguments);
 template <class T>

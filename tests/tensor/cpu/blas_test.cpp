@@ -13,6 +13,7 @@ using namespace sq::cpu;
 TEST_CASE("the backend follows from what OpenBLAS says of itself, and the reason names it") {
   const OpenBlas& blas = openblas();
   CHECK(gemm_backend() == (blas.fits_cpu ? GemmBackend::openblas : GemmBackend::own));
+  CHECK(gemm_backend(768 * 128 * 512) == GemmBackend::own);
   const std::string reason = gemm_backend_reason();
   CHECK(reason.back() == '.');
   if (blas.linked) {
@@ -48,6 +49,7 @@ TEST_CASE("a guard forces a backend and gives it back") {
     if (openblas().linked) {
       const GemmBackendGuard inner(GemmBackend::openblas);
       CHECK(gemm_backend() == GemmBackend::openblas);
+      CHECK(gemm_backend(1) == GemmBackend::openblas);
     } else {
       CHECK_THROWS_WITH_AS(GemmBackendGuard(GemmBackend::openblas), "gemm: this build has no OpenBLAS (-Dblas=none)",
                            Error);
