@@ -1,6 +1,7 @@
 #include "autograd/engine.h"
 
 #include "tensor/memory.h"
+#include "tensor/profiler.h"
 
 #include <map>
 
@@ -72,6 +73,7 @@ void backward(const Tensor& loss, const Tensor& seed) {
   while (!schedule.empty()) {
     Pending current = std::move(schedule.begin()->second);
     schedule.erase(schedule.begin());
+    const ProfileSpan span(SpanKind::node, current.node->name());
     const Gradients gradients = current.node->run(current.output_gradients);
     current.output_gradients.clear();
     const std::vector<Edge>& inputs = current.node->inputs();

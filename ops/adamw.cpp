@@ -38,15 +38,15 @@ void check(const AdamWSlot& slot) {
 }
 
 /// A slot with its tensors in the dtype of the arithmetic.
-struct Work {
+struct Update {
   AdamWSlot* slot;
   Tensor weight, gradient;
 };
 
 template <class T>
-void step(std::vector<Work>& all, const AdamWOptions& o) {
+void step(std::vector<Update>& all, const AdamWOptions& o) {
   std::vector<kernel::AdamW::Item<T>> items;
-  for (Work& work : all) {
+  for (Update& work : all) {
     if (work.weight.dtype() != dtype_of<T>()) continue;
     items.push_back({.count = work.weight.numel(),
                      .weight = work.weight.data<T>(),
@@ -73,7 +73,7 @@ void adamw_step(std::span<AdamWSlot> slots, const AdamWOptions& options) {
   check(options);
   for (const AdamWSlot& slot : slots)
     if (slot.gradient.defined()) check(slot);
-  std::vector<Work> all;
+  std::vector<Update> all;
   for (AdamWSlot& slot : slots) {
     if (!slot.gradient.defined()) continue;
     const bool widen = computes_in_f32(slot.weight);
@@ -83,7 +83,7 @@ void adamw_step(std::span<AdamWSlot> slots, const AdamWOptions& options) {
   }
   step<float>(all, options);
   step<double>(all, options);
-  for (Work& work : all) {
+  for (Update& work : all) {
     if (work.weight.dtype() != work.slot->weight.dtype()) copy_(work.slot->weight, work.weight);
     work.slot->weight.mark_changed();
     work.slot->exp_avg.mark_changed();

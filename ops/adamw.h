@@ -1,6 +1,7 @@
 // ops/adamw.h: one optimizer step for all tensors of a model.
 #pragma once
 
+#include "tensor/profiler.h"
 #include "tensor/tensor.h"
 
 #include <optional>
@@ -58,6 +59,12 @@ struct AdamW {
     double inverse_root;  // 1 / √(1 - β₂ᵗ)
     double epsilon, gradient_scale;
   };
+  template <class T>
+  static Work work(const Arguments<T>& a) {
+    std::int64_t count = 0;
+    for (const Item<T>& item : a.items) count += item.count;
+    return Work::moving<T>(7 * count);  // weight and moments both ways, the gradient one way
+  }
   template <class T>
   static void cpu(const Arguments<T>& a);
 };

@@ -1,6 +1,7 @@
 // ops/cross_entropy.h: the loss of a language model.
 #pragma once
 
+#include "tensor/profiler.h"
 #include "tensor/tensor.h"
 
 namespace sq {
@@ -49,6 +50,10 @@ struct CrossEntropyForward {
     T* lse;     // [rows], or null
   };
   template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(a.rows * a.columns);
+  }
+  template <class T>
   static void cpu(const Arguments<T>& a);
 };
 
@@ -65,6 +70,10 @@ struct CrossEntropyBackward {
     double scale;  // dy / n
     T* dlogits;    // [rows, columns]; may be `logits`
   };
+  template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(2 * a.rows * a.columns);
+  }
   template <class T>
   static void cpu(const Arguments<T>& a);
 };
@@ -85,6 +94,13 @@ struct LinearCrossEntropy {
     T* dx;       // [rows, width], or null when not wanted
     T* dweight;  // [columns, width], or null when not wanted
   };
+  template <class T>
+  static Work work(const Arguments<T>& a) {
+    const auto product = 2.0 * static_cast<double>(a.rows * a.columns) * static_cast<double>(a.width);
+    const int gradients = (a.dx != nullptr) + (a.dweight != nullptr);
+    const std::int64_t rows = a.rows * (a.dx != nullptr ? 2 : 1), columns = a.columns * (a.dweight != nullptr ? 2 : 1);
+    return {.flops = product * (1 + gradients), .bytes = Work::moving<T>((rows + columns) * a.width).bytes};
+  }
   template <class T>
   static void cpu(const Arguments<T>& a);
 };

@@ -5,7 +5,51 @@
 #include "ops/dispatch.h"
 #include "tensor/random.h"
 
+#include <algorithm>
+
 namespace sq {
+namespace kernel {
+namespace {
+
+/// (query, key) pairs of one head that take part; -1 when they depend on lengths.
+double live_pairs(const DenseAttentionProblem& p) {
+  if (p.lengths != nullptr) return -1;
+  double pairs = 0;
+  for (std::int64_t i = 0; i < p.queries; ++i) {
+    const std::int64_t place = i + p.keys - p.queries;
+    const std::int64_t end = p.causal ? place + 1 : p.keys;
+    const std::int64_t begin = p.window > 0 ? std::max<std::int64_t>(0, place - p.window + 1) : 0;
+    pairs += static_cast<double>(std::max<std::int64_t>(0, end - begin));
+  }
+  return pairs;
+}
+
+/// `width` products for each pair, and `row` elements moved for each query of each head and each key of each key head.
+template <class T>
+Work attention_work(const DenseAttentionProblem& p, std::int64_t width, std::int64_t row) {
+  const double pairs = live_pairs(p);
+  return {.flops = pairs < 0 ? Work::kUnknown : 2 * pairs * static_cast<double>(p.batch * p.heads * width),
+          .bytes = Work::moving<T>(p.batch * (p.heads * p.queries + p.kv_heads * p.keys) * row).bytes};
+}
+
+}  // namespace
+
+/// Scores and sums of values; q, k, v are read, y written.
+template <class T>
+Work DenseAttentionForward::work(const Arguments<T>& a) {
+  const std::int64_t d = a.problem.width, dv = a.problem.value_width;
+  return attention_work<T>(a.problem, d + dv, d + dv);
+}
+
+/// Scores again, dy·v, and what each pair adds to dv, dq and dk; q, k, v, y, dy are read, dq, dk, dv written.
+template <class T>
+Work DenseAttentionBackward::work(const Arguments<T>& a) {
+  const std::int64_t d = a.problem.width, dv = a.problem.value_width;
+  return attention_work<T>(a.problem, 3 * d + 2 * dv, 2 * d + 2 * dv);
+}
+
+}  // namespace kernel
+
 namespace {
 
 constexpr std::string_view kName = "dense_attention";

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ops/attention_layout.h"
+#include "tensor/profiler.h"
 #include "tensor/tensor.h"
 
 namespace sq {
@@ -52,6 +53,8 @@ struct DenseAttentionForward {
     T* log_sums;  // [B,H,Tq]; +∞ for a query without live keys
   };
   template <class T>
+  static Work work(const Arguments<T>& a);
+  template <class T>
   static void cpu(const Arguments<T>& a);
 };
 
@@ -64,6 +67,8 @@ struct DenseAttentionBackward {
     const T* log_sums;
     HeadRows<T> dq, dk, dv;  // zeros on entry; null when not wanted
   };
+  template <class T>
+  static Work work(const Arguments<T>& a);
   template <class T>
   static void cpu(const Arguments<T>& a);
 };

@@ -9,17 +9,43 @@
 //   };
 //
 // A device function that is declared but not written is a link error; there is no table to keep and nothing to
-// register.
+// register. For profiles a kernel may also state what it has to do at least, and a closer name than the struct's:
+//
+//     static Work work(const auto& a) { return {.flops = …, .bytes = …}; }
+//     static std::string_view label(const auto& a);
 #pragma once
 
+#include "tensor/profiler.h"
 #include "tensor/tensor.h"
 
 namespace sq {
+
+namespace detail {
+
+template <class Kernel, class Arguments>
+std::string_view kernel_label(const Arguments& arguments) {
+  if constexpr (requires { Kernel::label(arguments); })
+    return Kernel::label(arguments);
+  else
+    return Kernel::name;
+}
+
+template <class Kernel, class Arguments>
+Work kernel_work(const Arguments& arguments) {
+  if constexpr (requires { Kernel::work(arguments); })
+    return Kernel::work(arguments);
+  else
+    return {};
+}
+
+}  // namespace detail
 
 /// Runs Kernel's function for `device`. Throws Error naming the kernel when this build has none for it.
 template <class Kernel, template <class> class Arguments, class T>
 void launch(Device device, const Arguments<T>& arguments) {
   require(device.is_cpu(), Kernel::name, "device {} is not available in this build", name(device));
+  const KernelSpan span(detail::kernel_label<Kernel>(arguments),
+                        [&] { return detail::kernel_work<Kernel>(arguments); });
   Kernel::cpu(arguments);
 }
 

@@ -1,6 +1,7 @@
 // ops/dropout.h
 #pragma once
 
+#include "tensor/profiler.h"
 #include "tensor/random.h"
 #include "tensor/tensor.h"
 
@@ -27,6 +28,10 @@ struct Dropout {
     double p;
     T* y;  // [count]
   };
+  template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(2 * a.count);
+  }
   template <class T>
   static void cpu(const Arguments<T>& a);
 };

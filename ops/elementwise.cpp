@@ -202,4 +202,70 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
                 });
 }
 
+namespace kernel {
+
+std::array<std::string_view, 2> names(Unary function) {
+  switch (function) {
+    case Unary::add:
+      return {"add_number", "add_number_backward"};
+    case Unary::subtract_from:
+      return {"subtract_from_number", "subtract_from_number_backward"};
+    case Unary::multiply:
+      return {"multiply_number", "multiply_number_backward"};
+    case Unary::divide:
+      return {"divide_number", "divide_number_backward"};
+    case Unary::divide_into:
+      return {"divide_into_number", "divide_into_number_backward"};
+    case Unary::at_least:
+      return {"at_least_number", "at_least_number_backward"};
+    case Unary::power:
+      return {"power_number", "power_number_backward"};
+    case Unary::exp:
+      return {"exp", "exp_backward"};
+    case Unary::log:
+      return {"log", "log_backward"};
+    case Unary::sqrt:
+      return {"sqrt", "sqrt_backward"};
+    case Unary::tanh:
+      return {"tanh", "tanh_backward"};
+    case Unary::sigmoid:
+      return {"sigmoid", "sigmoid_backward"};
+    case Unary::silu:
+      return {"silu", "silu_backward"};
+    case Unary::relu:
+      return {"relu", "relu_backward"};
+    case Unary::gelu:
+      return {"gelu", "gelu_backward"};
+    case Unary::gelu_tanh:
+      return {"gelu_tanh", "gelu_tanh_backward"};
+  }
+  return {};
+}
+
+std::array<std::string_view, 2> names(Binary function) {
+  switch (function) {
+    case Binary::add:
+      return {"add", "add_backward"};
+    case Binary::subtract:
+      return {"subtract", "subtract_backward"};
+    case Binary::multiply:
+      return {"multiply", "multiply_backward"};
+    case Binary::divide:
+      return {"divide", "divide_backward"};
+    case Binary::maximum:
+      return {"maximum", "maximum_backward"};
+    case Binary::power:
+      return {"power", "power_backward"};
+  }
+  return {};
+}
+
+std::int64_t distinct(const Shape& shape, const Shape& strides) {
+  std::int64_t count = 1;
+  for (int axis = 0; axis < shape.rank(); ++axis)
+    if (strides[axis] != 0) count *= shape[axis];
+  return count;
+}
+
+}  // namespace kernel
 }  // namespace sq

@@ -8,6 +8,7 @@
 // Each function stands once, as a pair (value, derivative), in ops/functors-inl.h.
 #pragma once
 
+#include "tensor/profiler.h"
 #include "tensor/tensor.h"
 
 #include <array>
@@ -85,6 +86,12 @@ enum class Unary {
 };
 enum class Binary { add, subtract, multiply, divide, maximum, power };
 
+/// What profiles call a function and its derivative.
+std::array<std::string_view, 2> names(Unary function);
+std::array<std::string_view, 2> names(Binary function);
+/// Elements that a tensor of this shape has in memory: what it repeats counts once.
+std::int64_t distinct(const Shape& shape, const Shape& strides);
+
 struct UnaryForward {
   static constexpr std::string_view name = "elementwise";
   template <class T>
@@ -95,6 +102,11 @@ struct UnaryForward {
     double c;
     T* y;  // row-major
   };
+  static std::string_view label(const auto& a) { return names(a.function)[0]; }
+  template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(distinct(a.shape, a.x_strides) + a.shape.numel());
+  }
   template <class T>
   static void cpu(const Arguments<T>& a);
 };
@@ -111,6 +123,11 @@ struct UnaryBackward {
     double c;
     T* dx;  // row-major
   };
+  static std::string_view label(const auto& a) { return names(a.function)[1]; }
+  template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(distinct(a.shape, a.saved_strides) + distinct(a.shape, a.dy_strides) + a.shape.numel());
+  }
   template <class T>
   static void cpu(const Arguments<T>& a);
 };
@@ -125,6 +142,11 @@ struct BinaryForward {
     const T* b;
     T* y;  // row-major
   };
+  static std::string_view label(const auto& a) { return names(a.function)[0]; }
+  template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(distinct(a.shape, a.a_strides) + distinct(a.shape, a.b_strides) + a.shape.numel());
+  }
   template <class T>
   static void cpu(const Arguments<T>& a);
 };
@@ -142,6 +164,7 @@ struct BinaryBackward {
     const T* dy;
     T* gradient;  // row-major
   };
+  static std::string_view label(const auto& a) { return names(a.function)[1]; }
   template <class T>
   static void cpu(const Arguments<T>& a);
 };

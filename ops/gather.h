@@ -1,6 +1,7 @@
 // ops/gather.h: reading and adding at places given by an index tensor.
 #pragma once
 
+#include "tensor/profiler.h"
 #include "tensor/tensor.h"
 
 namespace sq {
@@ -37,6 +38,10 @@ struct SelectRows {
     T* y;                       // [outer, count, inner]
   };
   template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(2 * a.outer * a.count * a.inner);
+  }
+  template <class T>
   static void cpu(const Arguments<T>& a);
 };
 
@@ -51,6 +56,10 @@ struct AddRows {
     T* dx;                      // [outer, extent, inner]
   };
   template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(a.outer * (a.count + a.extent) * a.inner);
+  }
+  template <class T>
   static void cpu(const Arguments<T>& a);
 };
 
@@ -64,6 +73,10 @@ struct Gather {
     const std::int64_t* index;  // [outer, count, inner]
     T* y;                       // [outer, count, inner]
   };
+  template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(2 * a.outer * a.count * a.inner);
+  }
   template <class T>
   static void cpu(const Arguments<T>& a);
 };

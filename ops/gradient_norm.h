@@ -2,6 +2,7 @@
 // recorded.
 #pragma once
 
+#include "tensor/profiler.h"
 #include "tensor/tensor.h"
 
 #include <span>
@@ -32,6 +33,10 @@ struct SumOfSquares {
     double* result;  // one number
   };
   template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(a.count);
+  }
+  template <class T>
   static void cpu(const Arguments<T>& a);
 };
 
@@ -43,6 +48,10 @@ struct Scale {
     double factor;
     T* x;  // [count]
   };
+  template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(2 * a.count);
+  }
   template <class T>
   static void cpu(const Arguments<T>& a);
 };

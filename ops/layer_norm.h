@@ -1,6 +1,7 @@
 // ops/layer_norm.h
 #pragma once
 
+#include "tensor/profiler.h"
 #include "tensor/tensor.h"
 
 namespace sq {
@@ -28,6 +29,10 @@ struct LayerNormForward {
     T* r;     // [rows]
   };
   template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(2 * a.rows * a.columns);
+  }
+  template <class T>
   static void cpu(const Arguments<T>& a);
 };
 
@@ -45,6 +50,10 @@ struct LayerNormBackward {
     T* dgain;  // [columns], or null when not wanted
     T* dbias;  // [columns], or null when not wanted
   };
+  template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(3 * a.rows * a.columns);
+  }
   template <class T>
   static void cpu(const Arguments<T>& a);
 };

@@ -10,6 +10,22 @@
 #include <algorithm>
 
 namespace sq {
+
+template <class T>
+Work kernel::MatrixProduct::work(const Arguments<T>& a) {
+  double products = 1, as = 1, bs = 1;  // a matrix that a level repeats is one
+  for (int i = 0; i < a.level_count; ++i) {
+    const Level& level = a.levels[static_cast<std::size_t>(i)];
+    const auto count = static_cast<double>(level.count);
+    products *= count;
+    if (level.stride_a != 0) as *= count;
+    if (level.stride_b != 0) bs *= count;
+  }
+  const auto m = static_cast<double>(a.m), n = static_cast<double>(a.n), k = static_cast<double>(a.k);
+  return {.flops = 2 * products * m * n * k,
+          .bytes = sizeof(T) * (as * m * k + bs * k * n) + sizeof(*a.c) * products * m * n};
+}
+
 namespace {
 
 using kernel::MatrixProduct;

@@ -1,6 +1,7 @@
 // ops/matmul.h: products of matrices, alone or in batches.
 #pragma once
 
+#include "tensor/profiler.h"
 #include "tensor/tensor.h"
 
 #include <array>
@@ -17,8 +18,8 @@ namespace sq {
 Tensor matmul(const Tensor& a, const Tensor& b);
 
 /// y = x·Wᵀ + b: x [..,in], weight W [out,in], bias b [out] or undefined. Result [..,out]. The bias is added within the
-/// product. Saves x, W.  dx = dy·W;  dW = dyᵀ·x as one product over all rows;  db = Σ_rows dy.
-/// Throws Error on a shape, dtype or device mismatch.
+/// product. Saves x, W.  dx = dy·W;  dW = dyᵀ·x as one product
+/// over all rows;  db = Σ_rows dy. Throws Error on a shape, dtype or device mismatch.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
 
 namespace kernel {
@@ -47,6 +48,8 @@ struct MatrixProduct {
     std::array<Level, Shape::kMaxRank> levels;
     int level_count;  // levels[0] is the outermost
   };
+  template <class T>
+  static Work work(const Arguments<T>& a);
   template <class T>
   static void cpu(const Arguments<T>& a);
 };

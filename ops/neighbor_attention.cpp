@@ -5,7 +5,50 @@
 #include "ops/dispatch.h"
 #include "tensor/random.h"
 
+#include <algorithm>
+#include <bit>
+
 namespace sq {
+namespace kernel {
+namespace {
+
+/// Pairs of a query and a live slot of it.
+double live_pairs(const NeighborPlan& plan) {
+  double pairs = 0;
+  for (const TiledLists* lists : {&plan.keys, &plan.plain_keys}) {
+    pairs += static_cast<double>(lists->rest.entry.size());
+    for (const std::uint64_t rows : lists->rows) pairs += std::popcount(rows);
+  }
+  return pairs;
+}
+
+/// `width` products for each pair, and `row` elements moved for each query of each head and each key of each key head.
+template <class T>
+Work attention_work(const NeighborAttentionProblem& p, const NeighborPlan& plan, std::int64_t width, std::int64_t row) {
+  const double pairs = live_pairs(plan), keys = std::min(static_cast<double>(p.keys), pairs);
+  const double rows = static_cast<double>(p.heads * p.queries) + static_cast<double>(p.kv_heads) * keys;
+  return {.flops = 2 * pairs * static_cast<double>(p.batch * p.heads * width),
+          .bytes = sizeof(T) * static_cast<double>(p.batch * row) * rows};
+}
+
+}  // namespace
+
+/// Scores and sums of values; q, k, v are read, y written.
+template <class T>
+Work NeighborAttentionForward::work(const Arguments<T>& a) {
+  const std::int64_t d = a.problem.width, dv = a.problem.value_width;
+  return attention_work<T>(a.problem, *a.plan, d + dv, d + dv);
+}
+
+/// Scores again, dy·v, and what each pair adds to dv, dq and dk; q, k, v, y, dy are read, dq, dk, dv written.
+template <class T>
+Work NeighborAttentionBackward::work(const Arguments<T>& a) {
+  const std::int64_t d = a.problem.width, dv = a.problem.value_width;
+  return attention_work<T>(a.problem, *a.plan, 3 * d + 2 * dv, 2 * d + 2 * dv);
+}
+
+}  // namespace kernel
+
 namespace {
 
 constexpr std::string_view kName = "neighbor_attention";

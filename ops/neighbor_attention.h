@@ -3,6 +3,7 @@
 
 #include "ops/attention_layout.h"
 #include "ops/neighbor_list.h"
+#include "tensor/profiler.h"
 
 namespace sq {
 
@@ -52,6 +53,8 @@ struct NeighborAttentionForward {
     T* log_sums;  // [B,H,Tq]; +∞ for a query without live slots
   };
   template <class T>
+  static Work work(const Arguments<T>& a);
+  template <class T>
   static void cpu(const Arguments<T>& a);
 };
 
@@ -66,6 +69,8 @@ struct NeighborAttentionBackward {
     T* delta;                          // [B,H,Tq], memory for Σ_c dy_c y_c of each query
     HeadRows<T> dq, dplain_q, dk, dv;  // null when not wanted; all of each is written
   };
+  template <class T>
+  static Work work(const Arguments<T>& a);
   template <class T>
   static void cpu(const Arguments<T>& a);
 };

@@ -6,6 +6,7 @@
 // threads. All throw Error on an axis out of range or named twice.
 #pragma once
 
+#include "tensor/profiler.h"
 #include "tensor/tensor.h"
 
 namespace sq {
@@ -41,6 +42,10 @@ struct ReduceSum {
     const T* x;  // [outer, extent, inner]
     T* y;        // [outer, inner]
   };
+  template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(a.outer * (a.extent + 1) * a.inner);
+  }
   template <class T>
   static void cpu(const Arguments<T>& a);
 };

@@ -1,6 +1,7 @@
 // ops/rms_norm.h
 #pragma once
 
+#include "tensor/profiler.h"
 #include "tensor/tensor.h"
 
 namespace sq {
@@ -25,6 +26,10 @@ struct RmsNormForward {
     T* r;  // [rows]
   };
   template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(2 * a.rows * a.columns);
+  }
+  template <class T>
   static void cpu(const Arguments<T>& a);
 };
 
@@ -40,6 +45,10 @@ struct RmsNormBackward {
     T* dx;     // [rows, columns], or null when not wanted
     T* dgain;  // [columns], or null when not wanted
   };
+  template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(3 * a.rows * a.columns);
+  }
   template <class T>
   static void cpu(const Arguments<T>& a);
 };

@@ -24,7 +24,8 @@ class AngleTable {
       frequencies_.push_back(std::pow(base, -static_cast<double>(m) / static_cast<double>(pairs)));
     std::vector<std::uint8_t> used(kLow);
     for (std::int64_t i = 0; i < count; ++i) used[static_cast<std::size_t>(positions[i] & (kLow - 1))] = 1;
-    cpu::parallel_for(kLow, 4, [&](std::int64_t begin, std::int64_t end) {
+    // The rows of a few positions are not worth waking a thread.
+    cpu::parallel_for(kLow, count <= 8 ? kLow : 4, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t low = begin; low < end; ++low)
         if (used[static_cast<std::size_t>(low)]) turn(low, low_.data() + 2 * low * pairs_);
     });
@@ -117,8 +118,11 @@ Tensor rope(const Tensor& x, const Tensor& positions, double base) {
 
   const Tensor places = positions.dtype() == DType::i64 ? packed(positions) : packed_copy(positions, DType::i64);
   Tensor table = Tensor::empty({positions.rank() == 1 ? 1 : x.size(0), x.size(2), x.size(3)}, x.options());
-  const AngleTable angles(places.data<std::int64_t>(), places.numel(), x.size(3) / 2, base);
-  visit_float(x.dtype(), "rope", [&]<class T>() { angles.write(table.data<T>()); });
+  {
+    const KernelSpan span("rope_table", [] { return Work{}; });
+    const AngleTable angles(places.data<std::int64_t>(), places.numel(), x.size(3) / 2, base);
+    visit_float(x.dtype(), "rope", [&]<class T>() { angles.write(table.data<T>()); });
+  }
   Tensor y = Tensor::empty_like(x);
   turn(x, table, false, y);
   return record("rope", {x}, y, {table}, [strides = x.strides()](const Saved& saved, const Tensor& dy) -> Gradients {

@@ -1,6 +1,7 @@
 // ops/rope.h
 #pragma once
 
+#include "tensor/profiler.h"
 #include "tensor/tensor.h"
 
 namespace sq {
@@ -34,6 +35,10 @@ struct Rope {
     T* y;
     Steps y_steps;
   };
+  template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(2 * a.batch * a.heads * a.positions * a.width);
+  }
   template <class T>
   static void cpu(const Arguments<T>& a);
 };

@@ -1,6 +1,7 @@
 // ops/softmax.h
 #pragma once
 
+#include "tensor/profiler.h"
 #include "tensor/tensor.h"
 
 namespace sq {
@@ -27,6 +28,10 @@ struct SoftmaxForward {
     bool log;    // the logarithm instead
   };
   template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(2 * a.rows * a.columns);
+  }
+  template <class T>
   static void cpu(const Arguments<T>& a);
 };
 
@@ -40,6 +45,10 @@ struct SoftmaxBackward {
     T* dx;  // [rows, columns]
     bool log;
   };
+  template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(3 * a.rows * a.columns);
+  }
   template <class T>
   static void cpu(const Arguments<T>& a);
 };

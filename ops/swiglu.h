@@ -1,6 +1,7 @@
 // ops/swiglu.h
 #pragma once
 
+#include "tensor/profiler.h"
 #include "tensor/tensor.h"
 
 namespace sq {
@@ -26,6 +27,10 @@ struct SwigluForward {
     T* y;  // [rows, columns]
   };
   template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(3 * a.rows * a.columns);
+  }
+  template <class T>
   static void cpu(const Arguments<T>& a);
 };
 
@@ -43,6 +48,10 @@ struct SwigluBackward {
     T* dgate;  // [rows, columns]
     T* dup;    // [rows, columns]
   };
+  template <class T>
+  static Work work(const Arguments<T>& a) {
+    return Work::moving<T>(5 * a.rows * a.columns);
+  }
   template <class T>
   static void cpu(const Arguments<T>& a);
 };

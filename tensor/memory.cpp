@@ -1,6 +1,7 @@
 #include "tensor/memory.h"
 
 #include "tensor/cpu/strided.h"
+#include "tensor/profiler.h"
 
 #include <atomic>
 #include <cmath>
@@ -41,9 +42,13 @@ void copy_rows(Tensor& target, const Tensor& source) {
   });
 }
 
+/// So many bytes for each element.
+Work moves(const Tensor& tensor, std::int64_t bytes) { return Work::moving<std::byte>(tensor.numel() * bytes); }
+
 }  // namespace
 
 void fill_(Tensor& target, double value) {
+  const KernelSpan span("fill", [&] { return moves(target, item_size(target.dtype())); });
   visit(target.dtype(), [&]<class T>() {
     T* out = target.data<T>();
     const T filler = convert<T>(value);
@@ -58,6 +63,7 @@ void fill_(Tensor& target, double value) {
 
 void copy_(Tensor& target, const Tensor& source) {
   require(target.shape() == source.shape(), "copy", "{} cannot be copied into {}", source, target);
+  const KernelSpan span("copy", [&] { return moves(target, item_size(target.dtype()) + item_size(source.dtype())); });
   visit(target.dtype(),
         [&]<class To>() { visit(source.dtype(), [&]<class From>() { copy_rows<To, From>(target, source); }); });
   target.mark_changed();
@@ -66,6 +72,7 @@ void copy_(Tensor& target, const Tensor& source) {
 void accumulate_(Tensor& target, const Tensor& source) {
   require(target.shape() == source.shape() && target.dtype() == source.dtype() && is_float(target.dtype()),
           "accumulate", "{} cannot be added to {}", source, target);
+  const KernelSpan span("accumulate", [&] { return moves(target, 3 * item_size(target.dtype())); });
   visit(target.dtype(), [&]<class T>() {
     T* out = target.data<T>();
     const T* in = source.data<T>();
