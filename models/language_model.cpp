@@ -1,6 +1,7 @@
 #include "models/language_model.h"
 
 #include "autograd/checkpoint.h"
+#include "ops/cast.h"
 #include "ops/concat.h"
 #include "ops/elementwise.h"
 #include "ops/gather.h"
@@ -47,7 +48,7 @@ std::int64_t ModelState::bytes() const {
 }
 
 LanguageModel::LanguageModel(const ModelConfig& config, TensorOptions options, Generator& generator)
-    : config_(config), globals_(config.global_rows()) {
+    : config_(config), globals_(config.global_rows()), max_tokens_(config.max_tokens()) {
   config_.validate("");
   require_input(config_.vocab_size > 0, "config", "vocab_size is 0; take it from a tokenizer or set it");
   Initializer init(config_.init, config_.hidden_size, config_.num_layers, generator, options);
@@ -77,7 +78,8 @@ bool LanguageModel::can_step() const {
 
 /// token_emb[ids] (+ pos_emb[first_positions[b] + t]); no first_positions: 0 for every row.
 Tensor LanguageModel::embed(const Tensor& ids, std::span<const std::int64_t> first_positions) const {
-  const Tensor x = token_embedding_->forward(ids);
+  const DType dtype = options().dtype;
+  const Tensor x = cast(token_embedding_->forward(ids), dtype);
   if (!position_embedding_) return x;
   std::vector<std::int64_t> positions;
   const std::int64_t rows = first_positions.empty() ? 1 : ids.size(0);
@@ -87,7 +89,7 @@ Tensor LanguageModel::embed(const Tensor& ids, std::span<const std::int64_t> fir
       const std::int64_t position = t + (first_positions.empty() ? 0 : first_positions[static_cast<std::size_t>(b)]);
       positions.push_back(std::min(position, max_tokens() - 1));
     }
-  return add(x, position_embedding_->forward(Tensor::from(positions, {rows, ids.size(1)})));
+  return add(x, cast(position_embedding_->forward(Tensor::from(positions, {rows, ids.size(1)})), dtype));
 }
 
 /// x [B,T,C], tokens first_token … first_token+T-1 -> [B,S,C] with the global rows in front of the sequence or of each
@@ -184,8 +186,8 @@ Tensor LanguageModel::loss(const Tensor& ids, const Tensor& targets, const Cross
                            const SequenceInfo& info) {
   require(targets.shape() == ids.shape(), "model", "targets {} do not fit ids {}", targets, ids);
   const Tensor counted = info.lengths.empty() ? targets : without_padding(targets, info.lengths, options.ignore_index);
-  return linear_cross_entropy(hidden(ids, info), head_ ? head_->weight() : token_embedding_->weight(), counted,
-                              options);
+  const Tensor x = hidden(ids, info), weight = head_ ? head_->weight() : token_embedding_->weight();
+  return linear_cross_entropy(x, cast(weight, x.dtype()), counted, options);
 }
 
 std::unique_ptr<ModelState> LanguageModel::make_state(std::int64_t batch, std::int64_t capacity) const {

@@ -46,9 +46,13 @@ class LanguageModel : public Module {
                          Generator& generator = default_generator());
 
   const ModelConfig& config() const { return config_; }
-  TensorOptions options() const { return token_embedding_->weight().options(); }
+  /// Of activations and logits.
+  TensorOptions options() const {
+    const TensorOptions weights = token_embedding_->weight().options();
+    return {holds_half_matrices() ? DType::f32 : weights.dtype, weights.device};
+  }
   /// Tokens of the longest sequence: max_seq_len without the global rows that stand before it.
-  std::int64_t max_tokens() const { return config_.max_tokens(); }
+  std::int64_t max_tokens() const { return max_tokens_; }
   /// False when the result at a position depends on the total length (the faithful HALO-S graph), so that no state can
   /// stand for the past.
   bool can_step() const;
@@ -87,6 +91,7 @@ class LanguageModel : public Module {
 
   ModelConfig config_;
   GlobalRows globals_;
+  std::int64_t max_tokens_;                        // asked for at every token
   Tensor global_memory_;                           // [G,C], if a mixer wants global rows
   std::unique_ptr<Embedding> token_embedding_;     // [V,C]
   std::unique_ptr<Embedding> position_embedding_;  // [max_tokens(),C], with learned positions

@@ -33,8 +33,11 @@ std::unique_ptr<LanguageModel> load_model(const std::filesystem::path& folder, T
       !has_suffix(file.tensors(), "ffn.w3.weight") && has_suffix(file.tensors(), "ffn.w1.weight"))
     config.feed_forward.type = FeedForwardKind::gelu;
   Generator unused(0);  // every value is replaced
-  auto model = std::make_unique<LanguageModel>(config, options, unused);
+  const bool half = is_half(options.dtype);
+  auto model =
+      std::make_unique<LanguageModel>(config, TensorOptions{half ? DType::f32 : options.dtype, options.device}, unused);
   model->load_state_dict(file.tensors(), (folder / kWeightsFile).string());
+  if (half) model->hold_matrices_in(options.dtype);
   model->eval();
   return model;
 }

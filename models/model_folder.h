@@ -18,10 +18,10 @@ inline constexpr std::string_view kTokenizerFile = "tokenizer.json";
 /// checksum of the weights file. Throws Error when the disk refuses.
 std::uint64_t save_model(const std::filesystem::path& folder, const LanguageModel& model);
 
-/// Builds the model that the folder describes, in evaluation mode, with weights converted to options.dtype. Reads
-/// folders of save_model and those of the original HALO-S (config.json with "model_type": "halo-s"; a configuration
-/// with SwiGLU whose weights have no ffn.w3 loads as GELU). Throws UsageError naming what is missing, unexpected or
-/// misshapen.
+/// Builds the model that the folder describes, in evaluation mode, with weights converted to options.dtype; for bf16
+/// and f16 only the large matrices are, and activations are f32 (Module::hold_matrices_in). Reads folders of save_model
+/// and those of the original HALO-S (config.json with "model_type": "halo-s"; a configuration with SwiGLU whose weights
+/// have no ffn.w3 loads as GELU). Throws UsageError naming what is missing, unexpected or misshapen.
 std::unique_ptr<LanguageModel> load_model(const std::filesystem::path& folder, TensorOptions options = {});
 
 }  // namespace sq

@@ -3,6 +3,7 @@
 
 #include "nn/init.h"
 #include "nn/module.h"
+#include "tensor/memory.h"
 
 namespace sq {
 
@@ -15,6 +16,11 @@ class Embedding : public Module {
   Tensor forward(const Tensor& ids) const;
 
   const Tensor& weight() const { return weight_; }
+
+ protected:
+  void hold_own_matrices_in(DType dtype) override {
+    weight_ = replace_parameter("weight", packed_copy(weight_, dtype));
+  }
 
  private:
   Tensor weight_;

@@ -3,6 +3,7 @@
 
 #include "nn/init.h"
 #include "nn/module.h"
+#include "tensor/memory.h"
 
 namespace sq {
 
@@ -19,6 +20,11 @@ class Linear : public Module {
   const Tensor& weight() const { return weight_; }
   /// Undefined when there is none.
   const Tensor& bias() const { return bias_; }
+
+ protected:
+  void hold_own_matrices_in(DType dtype) override {
+    weight_ = replace_parameter("weight", packed_copy(weight_, dtype));
+  }
 
  private:
   Tensor weight_;

@@ -25,6 +25,19 @@ Tensor Module::add_parameter(std::string name, Tensor value) {
   return value;
 }
 
+Tensor Module::replace_parameter(std::string_view name, Tensor value) {
+  for (auto& [known, tensor] : parameters_)
+    if (known == name) return tensor = std::move(value);
+  throw Error(fmt::format("module: there is no parameter '{}' to replace", name));
+}
+
+void Module::hold_matrices_in(DType dtype) {
+  require(is_half(dtype), "module", "matrices can be held in bf16 or f16, not in {}", sq::name(dtype));
+  holds_half_matrices_ = true;
+  hold_own_matrices_in(dtype);
+  for (const auto& [name, part] : parts_) part->hold_matrices_in(dtype);
+}
+
 Tensor Module::add_buffer(std::string name, Tensor value) {
   check_new_name(name);
   buffers_.emplace_back(std::move(name), value);

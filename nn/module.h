@@ -41,10 +41,21 @@ class Module {
   /// Removes all gradients.
   void clear_gradients();
 
+  /// For inference with f32 activations: rounds the large matrices of this module and its parts, those of linear layers
+  /// and embeddings, to bf16 or f16. A multiplication then reads half the bytes, which is what decoding waits for. All
+  /// else stays f32. The matrices cannot be trained afterwards.
+  void hold_matrices_in(DType dtype);
+  /// Whether that was done. Results are f32 then, whatever the matrices.
+  bool holds_half_matrices() const { return holds_half_matrices_; }
+
  protected:
   /// Registers a trained tensor under `name` and returns its handle. Throws Error when the name is taken.
   Tensor add_parameter(std::string name, Tensor value);
   Tensor add_buffer(std::string name, Tensor value);
+  /// Puts another tensor in the place of the parameter `name`, for inference, and returns its handle.
+  Tensor replace_parameter(std::string_view name, Tensor value);
+  /// What hold_matrices_in does to this module alone.
+  virtual void hold_own_matrices_in(DType) {}
   /// Registers a part; an empty name lets its parameters appear without a prefix.
   void add_module(std::string name, Module& part);
 
@@ -57,6 +68,7 @@ class Module {
   NamedTensors buffers_;
   std::vector<std::pair<std::string, Module*>> parts_;
   bool training_ = true;
+  bool holds_half_matrices_ = false;
 };
 
 /// Evaluation mode for a scope; afterwards the module and all its parts take the mode that the module had before.

@@ -3,6 +3,7 @@
 #include "autograd/node.h"
 #include "ops/cast.h"
 #include "ops/dispatch.h"
+#include "ops/half_linear.h"
 #include "ops/reduce.h"
 #include "ops/view.h"
 #include "tensor/memory.h"
@@ -189,6 +190,7 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
 }
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  if (x.dtype() == DType::f32 && is_half(weight.dtype())) return half_linear(x, weight, bias);
   require_same_kind("linear", {x, weight, bias.defined() ? bias : x});
   require(is_float(x.dtype()), "linear", "dtype {} is not supported; use a float dtype", name(x.dtype()));
   require(x.rank() >= 1 && weight.rank() == 2 && weight.size(1) == x.size(-1), "linear",

@@ -18,7 +18,7 @@ namespace sq {
 Tensor matmul(const Tensor& a, const Tensor& b);
 
 /// y = x·Wᵀ + b: x [..,in], weight W [out,in], bias b [out] or undefined. Result [..,out]. The bias is added within the
-/// product. Saves x, W.  dx = dy·W;  dW = dyᵀ·x as one product
+/// product. An f32 x also meets a W of 16 bits (ops/half_linear.h). Saves x, W.  dx = dy·W;  dW = dyᵀ·x as one product
 /// over all rows;  db = Σ_rows dy. Throws Error on a shape, dtype or device mismatch.
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
 

@@ -57,8 +57,11 @@ class Attention : public Module {
                         const NeighborRows& rows) const;
 
   const AttentionPlan& sizes() const { return options_.sizes; }
-  /// Of the weights.
-  TensorOptions tensor_options() const { return q_proj_.weight().options(); }
+  /// Of keys and values.
+  TensorOptions tensor_options() const {
+    const TensorOptions weights = q_proj_.weight().options();
+    return {holds_half_matrices() ? DType::f32 : weights.dtype, weights.device};
+  }
 
  private:
   Tensor heads(const Tensor& x, std::int64_t count) const;

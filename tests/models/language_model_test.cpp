@@ -198,14 +198,40 @@ TEST_CASE("a saved model comes back to the bit, in evaluation mode, and misfits 
   CHECK_THROWS_AS(load_model(folder.path() / "nothing"), UsageError);
 }
 
-TEST_CASE("16-bit weights are read as stored") {
-  const auto model = make(kinds()[0].second, DType::f32);
-  const TemporaryFolder folder;
-  save_model(folder.path(), *model);
-  const auto half = load_model(folder.path(), {.dtype = DType::bf16});
-  const Tensor ids = random_ids(1, 9);
-  CHECK(half->forward(ids).dtype() == DType::bf16);
-  CHECK(relative_error(half->forward(ids), model->forward(ids)) < 0.1);
+TEST_CASE("a model loaded in 16 bits holds its matrices so, computes in f32, and decodes what it computes") {
+  for (const auto& [name, text] : kinds()) {
+    CAPTURE(name);
+    const auto model = make(text, DType::f32);
+    const TemporaryFolder folder;
+    save_model(folder.path(), *model);
+    const auto half = load_model(folder.path(), {.dtype = DType::bf16});
+    std::int64_t full = 0;
+    for (const auto& [parameter, tensor] : half->named_parameters()) {
+      const bool matrix = tensor.rank() == 2 && parameter != "global_memory";
+      CAPTURE(parameter);
+      CHECK(tensor.dtype() == (matrix ? DType::bf16 : DType::f32));
+      full += matrix ? 0 : 1;
+    }
+    CHECK(full > 0);
+    const NoGrad unrecorded;
+    const Tensor ids = random_ids(2, 9), logits = half->forward(ids);
+    CHECK(logits.dtype() == DType::f32);
+    CHECK(half->options().dtype == DType::f32);
+    CHECK(relative_error(logits, model->forward(ids)) < 0.1);
+    CHECK(half->loss(ids, ids).item() == doctest::Approx(model->loss(ids, ids).item()).epsilon(0.1));
+
+    // The same numbers from a model in f32 whose weights were rounded: nothing else is.
+    const auto rounded = make(text, DType::f32);
+    for (const auto& [parameter, tensor] : rounded->named_parameters()) {
+      Tensor target = tensor;
+      if (tensor.rank() == 2 && parameter != "global_memory") copy_(target, packed_copy(tensor, DType::bf16));
+    }
+    check_close(logits, rounded->forward(ids));
+    const auto state = half->make_state(2, 9);
+    half->step(slice(ids, 1, 0, 5), *state);
+    for (std::int64_t t = 5; t < 8; ++t) half->step(slice(ids, 1, t, t + 1), *state);
+    check_close(half->step(slice(ids, 1, 8, 9), *state), select(logits, 1, 8));
+  }
 }
 
 TEST_CASE("wrong input is refused with the numbers that clash") {
