@@ -1,6 +1,7 @@
 // tools/bench.h: what all benchmarks share: timing, and one form of result.
 #pragma once
 
+#include "tensor/profiler.h"
 #include "tools/cli.h"
 
 #include <chrono>
@@ -39,12 +40,6 @@ Timing measure(const BenchOptions& options, Function&& work) {
   }
   return summarise(std::move(times));
 }
-
-/// What one run has to do at least.
-struct Work {
-  double flops = 0;  // a multiply-add counts two
-  double bytes = 0;  // read and written once
-};
 
 /// {"work", "ms", "min_ms", "max_ms", "gflops", "gbytes_per_s", "share_of_peak", "threads", …sizes}. share_of_peak is
 /// the larger of the shares of the measured GEMM rate and the measured copy rate, whichever binds.

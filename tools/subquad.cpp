@@ -32,6 +32,7 @@ int run(int argc, char** argv) {
   sq::cli::add_eval(app);
   sq::cli::add_logits(app);
   sq::cli::add_bench(app);
+  sq::cli::add_profile(app);
   sq::cli::add_summary(app);
   sq::cli::add_info(app);
   std::vector<std::string> known;

@@ -161,3 +161,46 @@ TEST_CASE("benchmarks give the promised keys") {
       CHECK(line.contains(key));
   }
 }
+
+TEST_CASE("profile: a table that adds up, and a trace") {
+  const TemporaryFolder folder;
+  const std::string trace = (folder.path() / "trace.json").string();
+  const std::string small =
+      " --preset nanogpt-cpu --set hidden_size=32 --set num_layers=1 --batch-size 2 --context 16 ";
+  for (const std::string mode : {"", "--decode "}) {
+    CAPTURE(mode);
+    const ToolResult result = run_tool("profile" + small + mode + "--steps 3 --json --trace " + trace);
+    CAPTURE(result.err);
+    REQUIRE(result.status == 0);
+    const auto json = result.json();
+    CHECK(json["steps"] == 3);
+    CHECK(json["kernel_share"] > 0);
+    CHECK(json["kernel_share"] <= 1);
+    double kernels = 0, share = 0, phases = 0;
+    for (const auto& kernel : json["kernels"]) {
+      kernels += kernel["ms"].get<double>();
+      share += kernel["share"].get<double>();
+    }
+    for (const auto& phase : json["phases"]) phases += phase["ms"].get<double>();
+    CHECK(kernels == doctest::Approx(json["kernel_ms"].get<double>()));
+    CHECK(phases == doctest::Approx(json["ms"].get<double>()));
+    CHECK(share == doctest::Approx(json["kernel_share"].get<double>()));
+    const auto events = nlohmann::json::parse(read_file(trace))["traceEvents"];
+    CHECK(std::count_if(events.begin(), events.end(), [](const auto& event) { return event["ph"] == "X"; }) > 10);
+  }
+  const std::string table = run_tool("profile" + small + "--steps 1").out;
+  for (const char* text : {"GFLOP/s", "GB/s", "share", "outside kernels", "matmul"})
+    CHECK(table.find(text) != std::string::npos);
+}
+
+TEST_CASE("profile refuses what it cannot do") {
+  const std::string base = "profile --preset nanogpt-cpu ";
+  check_refused("profile --preset nothing", "nanogpt-cpu");
+  check_refused(base + "--steps 0", "--steps");
+  check_refused(base + "--context 100", "up to 64");
+  check_refused(base + "--context -1", "--context");
+  check_refused(base + "--batch-size -1", "--batch-size");
+  check_refused(base + "--threads 0", "--threads");
+  check_refused(base + "--decode --context 64", "64");
+  check_refused(base + "--trace /nowhere/trace.json", "/nowhere");
+}
