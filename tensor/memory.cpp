@@ -6,14 +6,27 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 namespace sq {
 namespace {
+
+/// The nearest whole number towards 0 that To holds; 0 for NaN. (A plain conversion of what does not fit is undefined.)
+template <class To>
+To whole_number(double value) {
+  using Limits = std::numeric_limits<To>;
+  const double end = std::ldexp(1.0, Limits::digits);  // the first value too large
+  if (value >= end) return Limits::max();
+  if (value <= static_cast<double>(Limits::min())) return Limits::min();
+  return std::isnan(value) ? To(0) : static_cast<To>(value);
+}
 
 template <class To, class From>
 To convert(From value) {
   if constexpr (std::is_same_v<From, To>)
     return value;
+  else if constexpr (std::is_integral_v<To> && !std::is_integral_v<From>)
+    return whole_number<To>(static_cast<double>(value));
   else if constexpr (std::is_same_v<From, bf16> || std::is_same_v<From, f16>)
     return static_cast<To>(static_cast<float>(value));
   else if constexpr (std::is_same_v<To, bf16> || std::is_same_v<To, f16>)

@@ -26,7 +26,9 @@ std::vector<std::int64_t> shown_indices(std::int64_t extent, bool summarise) {
 
 class Printer {
  public:
-  explicit Printer(const Tensor& tensor) : tensor_(tensor), summarise_(tensor.numel() > kSummaryThreshold) {
+  // Beside an extent of 0 another may be of any size: tensors without elements are summarised too.
+  explicit Printer(const Tensor& tensor)
+      : tensor_(tensor), summarise_(tensor.numel() > kSummaryThreshold || tensor.numel() == 0) {
     choose_format(0, 0);
     scientific_ = largest_ >= 1e8 || (smallest_ < 1e-4 && smallest_ > 0) ||
                   (smallest_ > 0 && largest_ / smallest_ > 1000 && largest_ > 1e4);

@@ -73,7 +73,9 @@ Entry parse_entry(const std::string& label, const std::string& name, const Json&
   Entry entry{name, *known, Shape(shape.get<std::vector<std::int64_t>>()), offsets[0].get<std::int64_t>(),
               offsets[1].get<std::int64_t>()};
   std::int64_t bytes = item_size(entry.dtype);
-  for (const std::int64_t extent : entry.shape) check(!__builtin_mul_overflow(bytes, extent, &bytes), "is too large");
+  for (const std::int64_t extent : entry.shape)
+    check(!__builtin_mul_overflow(bytes, std::max<std::int64_t>(extent, 1), &bytes), "is too large");
+  bytes = entry.shape.numel() * item_size(entry.dtype);
   check(entry.begin <= entry.end && entry.end - entry.begin == bytes,
         fmt::format("has {} bytes of data where {}{} needs {}", entry.end - entry.begin, sq::name(entry.dtype),
                     entry.shape, bytes));

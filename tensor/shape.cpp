@@ -28,12 +28,15 @@ void Shape::erase(int axis) {
 
 std::int64_t Shape::numel() const {
   std::int64_t product = 1;
+  bool empty = false;
   for (std::int64_t extent : *this) {
     require(extent >= 0, "shape", "{} has a negative extent", *this);
-    require(!__builtin_mul_overflow(product, extent, &product), "shape", "{} has more elements than 63 bits count",
-            *this);
+    empty |= extent == 0;
+    // The strides of a tensor without elements must fit, too.
+    require(!__builtin_mul_overflow(product, std::max<std::int64_t>(extent, 1), &product), "shape",
+            "the extents of {} multiply to more than 63 bits count", *this);
   }
-  return product;
+  return empty ? 0 : product;
 }
 
 bool Shape::operator==(const Shape& other) const { return std::equal(begin(), end(), other.begin(), other.end()); }
@@ -41,12 +44,12 @@ bool Shape::operator==(const Shape& other) const { return std::equal(begin(), en
 std::string to_string(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape.begin(), shape.end(), ",")); }
 
 Shape contiguous_strides(const Shape& shape) {
+  (void)shape.numel();  // throws when a stride would not fit
   Shape strides = shape;
   std::int64_t stride = 1;
   for (int axis = shape.rank() - 1; axis >= 0; --axis) {
     strides[axis] = stride;
-    // Beside an extent of 0 the others may be of any size, and a stride that does not fit is never used.
-    if (__builtin_mul_overflow(stride, std::max<std::int64_t>(shape[axis], 1), &stride)) stride = 0;
+    stride *= std::max<std::int64_t>(shape[axis], 1);
   }
   return strides;
 }

@@ -3,6 +3,7 @@
 #include "tensor/file.h"
 #include "tensor/memory.h"
 #include "tensor/random.h"
+#include "tests/fuzz/safetensors_input.h"
 #include "tests/support/temporary_folder.h"
 
 #include <doctest/doctest.h>
@@ -87,6 +88,29 @@ TEST_CASE("damaged files are refused with a reason") {
   refused("{" + entry("a", "F32", "[2]", 8, 0) + "}", 8, "bytes of data where");
   refused(R"({"a":{"dtype":"F32","shape":[2]}})", 8, "must have exactly");
   refused(R"({"__metadata__":{"k":1}})", 0, "metadata 'k' is not text");
+}
+
+TEST_CASE("safetensors files of any bytes are refused or read whole") {
+  const auto file = [](const std::string& header, std::size_t data_bytes) {
+    const std::uint64_t length = header.size();
+    return std::string(reinterpret_cast<const char*>(&length), 8) + header + std::string(data_bytes, '\xFF');
+  };
+  const std::string huge = "4611686018427387904";
+  for (const std::string& input :
+       {std::string(), std::string(7, '\0'), std::string(8, '\0'), std::string(8, '\xFF'), file("", 0), file("{}", 0),
+        file("{}", 1), file(std::string(100'000, '['), 0), file("{\"\xFF\":1}", 0),
+        file("{" + entry("", "F64", "[]", 0, 8) + "}", 8), file("{" + entry("odd", "F64", "[1]", 0, 8) + " }", 8),
+        file("{" + entry("a", "F16", "[0," + huge + "," + huge + "]", 0, 0) + "}", 0),
+        file("{" + entry("a", "U8", "[" + huge + "," + huge + ",0]", 0, 0) + "}", 0),
+        file("{" + entry("a", "BF16", "[1,1,1,1,1,1,1,1]", 0, 2) + "}", 2),
+        file("{" + entry("a", "BF16", "[1,1,1,1,1,1,1,1,1]", 0, 2) + "}", 2),
+        file("{" + entry("a", "U8", "[2]", 0, 2) + "," + entry("a", "U8", "[2]", 2, 4) + "}", 4),
+        file(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[-4,0]}})", 4),
+        file(R"({"a":{"dtype":"F32","shape":[1e0],"data_offsets":[0,4]}})", 4),
+        file(R"({"__metadata__":{"k":"v","k":"w"}})", 0)}) {
+    CAPTURE(input.size());
+    CHECK_NOTHROW(fuzz::safetensors_input(input));
+  }
 }
 
 TEST_CASE("missing files and folders are named") {

@@ -5,6 +5,9 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+#include <cstdint>
+
 using namespace sq;
 
 TEST_CASE("a tensor keeps its values in row-major order") {
@@ -37,5 +40,18 @@ TEST_CASE("sizes that no memory has are refused, whatever they wrap around to") 
                        "tensor: f64[2305843009213693952] has more bytes than 63 bits count", Error);
   CHECK_THROWS_AS(Tensor::empty({huge, huge}), Error);
   CHECK_THROWS_AS(Tensor::empty({huge}, {.dtype = DType::u8}), Error);
-  CHECK(Tensor::zeros({0, huge, huge, huge}).numel() == 0);
+  CHECK_THROWS_AS(Tensor::zeros({0, huge, huge}), Error);  // its strides would not fit
+  CHECK(Tensor::zeros({0, huge}).numel() == 0);
+  CHECK(to_string(Tensor::zeros({huge, 0})).size() < 200);
+  CHECK(packed_copy(Tensor::zeros({huge, 0, 3}), DType::f64).numel() == 0);
+}
+
+TEST_CASE("conversion to whole numbers stops at the largest and smallest") {
+  const Tensor x = Tensor::from<double>({1e300, -1e300, NAN, -INFINITY, 2147483647.9, -3.7, 300, -1}, {8});
+  CHECK(packed_copy(x, DType::i32).to_vector<std::int32_t>() ==
+        std::vector<std::int32_t>{INT32_MAX, INT32_MIN, 0, INT32_MIN, INT32_MAX, -3, 300, -1});
+  CHECK(packed_copy(x, DType::u8).to_vector<std::uint8_t>() == std::vector<std::uint8_t>{255, 0, 0, 0, 255, 0, 255, 0});
+  CHECK(packed_copy(x, DType::i64).to_vector<std::int64_t>() ==
+        std::vector<std::int64_t>{INT64_MAX, INT64_MIN, 0, INT64_MIN, 2147483647, -3, 300, -1});
+  CHECK(packed_copy(packed_copy(x, DType::bf16), DType::i32).to_vector<std::int32_t>()[2] == 0);
 }

@@ -1,4 +1,5 @@
 // The fuzzers' checks on inputs that are known to be nasty; what a fuzzer finds is added here.
+#include "tests/fuzz/config_input.h"
 #include "tests/fuzz/jsonl_input.h"
 #include "tests/fuzz/tokenizer_input.h"
 
@@ -44,5 +45,40 @@ TEST_CASE("JSONL of any bytes gives texts or reasons") {
            "{\"text\":" + deep, "{\"text\":\"a\",\"text\":2}\n", "\xE3\x80\x80{}\xE3\x80", "\x80\x80\x80\x80\x80"}) {
     CAPTURE(input.substr(0, 80));
     CHECK_NOTHROW(fuzz::jsonl_input(input));
+  }
+}
+
+TEST_CASE("configurations of any bytes are refused or give models that can be built") {
+  const std::string small = R"("vocab_size":5,"hidden_size":8,"num_layers":2,"max_seq_len":16)";
+  for (const std::string& input : std::vector<std::string>{
+           "",
+           "null",
+           "[]",
+           "{}",
+           std::string(100'000, '['),
+           "{\"model_type\":\"halo-s\"}",
+           "{\"model_type\":[\"halo-s\"]}",
+           "{\"model_type\":\"\xFF\"}",
+           "{" + small + R"(,"mixer":{"type":"dense","num_heads":2}})",
+           "{" + small +
+               R"(,"mixer":[{"type":"dense","num_heads":2},{"type":"halo_s","num_heads":2,"num_kv_heads":1}]})",
+           "{" + small + R"(,"mixer":[]})",
+           "{" + small + R"(,"mixer":[[]]})",
+           "{" + small + R"(,"mixer":{"type":null}})",
+           "{" + small + R"(,"mixer":{"type":"dense","num_heads":9223372036854775807}})",
+           "{" + small + R"(,"dropout":-0.0,"norm":"rms_norm","feed_forward":"gelu","positions":"learned"})",
+           R"({"vocab_size":1073741824,"hidden_size":262144,"num_layers":4096,"max_seq_len":67108864})",
+           R"({"vocab_size":18446744073709551615})",
+           R"({"hidden_size":1e308})",
+           R"({"about":"","model":{},"training":{"steps":-1}})",
+           R"({"model":{"max_seq_len":256},"training":{"context":257}})",
+           R"("mixer.local_window=32")",
+           R"("mixer.0.type=dense")",
+           R"("model.mixer=dense")",
+           R"("=")",
+           R"("about")",
+           R"("training.data.kind=stream")"}) {
+    CAPTURE(input.substr(0, 80));
+    CHECK_NOTHROW(fuzz::config_input(input));
   }
 }
