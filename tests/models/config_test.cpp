@@ -216,7 +216,7 @@ TEST_CASE("a configuration file is read by what it says it is") {
 }
 
 TEST_CASE("every preset is a valid model") {
-  CHECK(presets().size() == 9);
+  CHECK(presets().size() == 10);
   for (const Preset& preset : presets()) {
     INFO(preset.name);
     const Json document = preset_document(preset.name);
