@@ -5,24 +5,35 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 namespace sq {
 
+namespace {
+
+/// Σ x² over the tensors of type T.
+template <class T>
+double sum_of_squares(const std::vector<Tensor>& tensors) {
+  std::vector<kernel::SumOfSquares::Item<T>> items;
+  for (const Tensor& x : tensors)
+    if (x.dtype() == dtype_of<T>()) items.push_back({.count = x.numel(), .x = x.data<T>()});
+  if (items.empty()) return 0;
+  double result = 0;
+  launch<kernel::SumOfSquares>(tensors.front().device(),
+                               kernel::SumOfSquares::Arguments<T>{.items = items, .result = &result});
+  return result;
+}
+
+}  // namespace
+
 double gradient_norm(std::span<const Tensor> gradients) {
-  double squares = 0;
+  std::vector<Tensor> values;
   for (const Tensor& gradient : gradients) {
     if (!gradient.defined()) continue;
     require(is_float(gradient.dtype()), "gradient_norm", "{} does not hold floats", gradient);
-    const Tensor values = computes_in_f32(gradient) ? packed_copy(gradient, DType::f32) : packed(gradient);
-    double own = 0;
-    visit_float(values.dtype(), "gradient_norm", [&]<class T>() {
-      launch<kernel::SumOfSquares>(
-          values.device(),
-          kernel::SumOfSquares::Arguments<T>{.count = values.numel(), .x = values.data<T>(), .result = &own});
-    });
-    squares += own;
+    values.push_back(computes_in_f32(gradient) ? packed_copy(gradient, DType::f32) : packed(gradient));
   }
-  return std::sqrt(squares);
+  return std::sqrt(sum_of_squares<float>(values) + sum_of_squares<double>(values));
 }
 
 double clip_factor(double norm, double most) {

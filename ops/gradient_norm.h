@@ -27,14 +27,20 @@ namespace kernel {
 struct SumOfSquares {
   static constexpr std::string_view name = "gradient_norm";
   template <class T>
-  struct Arguments {
+  struct Item {
     std::int64_t count;
-    const T* x;      // [count]
+    const T* x;  // [count]
+  };
+  template <class T>
+  struct Arguments {
+    std::span<const Item<T>> items;
     double* result;  // one number
   };
   template <class T>
   static Work work(const Arguments<T>& a) {
-    return Work::moving<T>(a.count);
+    std::int64_t count = 0;
+    for (const Item<T>& item : a.items) count += item.count;
+    return Work::moving<T>(count);
   }
   template <class T>
   static void cpu(const Arguments<T>& a);

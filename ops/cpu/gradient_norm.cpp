@@ -1,5 +1,6 @@
 // ops/cpu/gradient_norm.cpp: one pass over memory. f32 values are widened before they are squared, so neither overflow
-// nor the number of elements (10⁸ and more) costs digits. Blocks of fixed size in parallel, their sums added in order.
+// nor the number of elements (10⁸ and more) costs digits. The blocks of all tensors form one parallel loop; their sums
+// are added in order.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/cpu/gradient_norm.cpp"
 #include "hwy/foreach_target.h"  // must come before highway.h
@@ -11,6 +12,7 @@
 #include "ops/cpu/versions.h"
 #include "tensor/cpu/threads.h"
 
+#include <algorithm>
 #include <vector>
 
 HWY_BEFORE_NAMESPACE();
@@ -28,17 +30,32 @@ HWY_INLINE auto widened(D d, const T* x) {
 }
 
 template <class T>
+double block_squares(const T* x, std::int64_t count) {
+  return sum_lanes<double>(count, [&](auto d, std::int64_t i) HWY_ATTR {
+    const auto v = widened(d, x + i);
+    return hn::Mul(v, v);
+  });
+}
+
+template <class T>
 void sum_of_squares(const SumOfSquares::Arguments<T>& a) {
-  std::vector<double> sums(static_cast<std::size_t>(cpu::block_count(a.count, kElementsPerBlock)));
-  cpu::parallel_for(a.count, kElementsPerBlock, [&](std::int64_t begin, std::int64_t end) {
-    sums[static_cast<std::size_t>(begin / kElementsPerBlock)] =
-        sum_lanes<double>(end - begin, [&](auto d, std::int64_t i) HWY_ATTR {
-          const auto v = widened(d, a.x + begin + i);
-          return hn::Mul(v, v);
-        });
+  struct Block {
+    const T* x;
+    std::int64_t count;
+    double sum;
+  };
+  std::vector<Block> blocks;
+  for (const SumOfSquares::Item<T>& item : a.items)
+    for (std::int64_t begin = 0; begin < item.count; begin += kElementsPerBlock)
+      blocks.push_back({item.x + begin, std::min(kElementsPerBlock, item.count - begin), 0});
+  cpu::parallel_for(static_cast<std::int64_t>(blocks.size()), 1, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last; ++i) {
+      Block& block = blocks[static_cast<std::size_t>(i)];
+      block.sum = block_squares(block.x, block.count);
+    }
   });
   *a.result = 0;
-  for (const double sum : sums) *a.result += sum;
+  for (const Block& block : blocks) *a.result += block.sum;
 }
 
 template <class T>
