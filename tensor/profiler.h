@@ -4,9 +4,8 @@
 //
 //   phase    a part of the work, named by the program ("forward", "backward", "update"); no phase lies in another
 //   node     the backward of one recorded operation, from its function to its gradients' way on (autograd/engine.cpp)
-//   kernel   one run of a kernel (ops/dispatch.h), or of a copy of tensors (tensor/memory.cpp); a kernel run by a
-//   kernel
-//            belongs to the outer one
+//   kernel   one run of a kernel (ops/dispatch.h), or of a copy of tensors (tensor/memory.cpp); a kernel that another
+//            one runs belongs to the outer one
 //
 // What a phase spends outside kernels is bookkeeping: checks, shapes, allocation, the tape. Without a Profiler a span
 // is one branch.
