@@ -1,9 +1,8 @@
 #include "ops/dense_attention.h"
 
 #include "autograd/node.h"
+#include "ops/attention_problem.h"
 #include "ops/cast.h"
-#include "ops/dispatch.h"
-#include "tensor/random.h"
 
 #include <algorithm>
 
@@ -68,50 +67,28 @@ Tensor checked_lengths(const Tensor& lengths, std::int64_t batch, std::int64_t k
   return result;
 }
 
-kernel::DenseAttentionProblem problem_of(const Tensor& q, const Tensor& k, const Tensor& v,
-                                         const DenseAttentionOptions& options) {
-  return {.batch = q.size(0),
-          .heads = q.size(1),
-          .kv_heads = k.size(1),
-          .queries = q.size(2),
-          .keys = k.size(2),
-          .width = q.size(3),
-          .value_width = v.size(3),
-          .scale = attention_scale(kName, options.scale, q.size(3)),
-          .causal = options.causal,
-          .window = options.window,
-          .lengths = nullptr,
-          .dropout = {.p = options.dropout}};
-}
-
 const std::int64_t* values_or_null(const Tensor& lengths) {
   return lengths.defined() ? lengths.data<std::int64_t>() : nullptr;
 }
 
-/// A gradient for `input`, zero-filled, or undefined when not wanted.
 Tensor zero_gradient(bool wanted, const Tensor& input) {
-  if (!wanted) return {};
-  Tensor gradient = empty_heads(input.size(0), input.size(1), input.size(2), input.size(3), input.options());
-  fill_(gradient, 0);
+  Tensor gradient = gradient_heads(wanted, input);
+  if (wanted) fill_(gradient, 0);
   return gradient;
 }
 
 }  // namespace
 
 Tensor dense_attention(const Tensor& q, const Tensor& k, const Tensor& v, const DenseAttentionOptions& options) {
-  require_same_kind(kName, {q, k, v});
-  require_attention_shapes(kName, q, k, v);
-  require_dropout(kName, options.dropout);
+  check_attention(kName, q, k, v, options.dropout);
   require(options.window >= 0, kName, "window {} is negative", options.window);
   if (computes_in_f32(q))
     return cast(dense_attention(cast(q, DType::f32), cast(k, DType::f32), cast(v, DType::f32), options), q.dtype());
 
-  kernel::DenseAttentionProblem problem = problem_of(q, k, v, options);
-  const Tensor lengths = checked_lengths(options.lengths, problem.batch, problem.keys);
-  if (options.dropout > 0) {
-    problem.dropout.seed = default_generator().seed;
-    problem.dropout.stream = default_generator().take_stream();
-  }
+  const Tensor lengths = checked_lengths(options.lengths, q.size(0), k.size(2));
+  auto problem = attention_problem<kernel::DenseAttentionProblem>(kName, q, k, v, options.scale, options.dropout);
+  problem.causal = options.causal;
+  problem.window = options.window;
   const Tensor queries = unit_rows(q), keys = unit_rows(k), values = unit_rows(v);
   Tensor y = empty_heads(problem.batch, problem.heads, problem.queries, problem.value_width, q.options());
   Tensor log_sums = Tensor::empty({problem.batch, problem.heads, problem.queries}, q.options());

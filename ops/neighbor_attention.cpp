@@ -1,9 +1,8 @@
 #include "ops/neighbor_attention.h"
 
 #include "autograd/node.h"
+#include "ops/attention_problem.h"
 #include "ops/cast.h"
-#include "ops/dispatch.h"
-#include "tensor/random.h"
 
 #include <algorithm>
 #include <bit>
@@ -55,9 +54,7 @@ constexpr std::string_view kName = "neighbor_attention";
 
 void check(const Tensor& q, const Tensor& k, const Tensor& v, const NeighborList& list,
            const NeighborAttentionOptions& options) {
-  require_same_kind(kName, {q, k, v});
-  require_attention_shapes(kName, q, k, v);
-  require_dropout(kName, options.dropout);
+  check_attention(kName, q, k, v, options.dropout);
   require(list.query_count() == q.size(2) && list.keys == k.size(2), kName,
           "the neighbor list is for {} queries and {} keys, but q is {} and k is {}", list.query_count(), list.keys, q,
           k);
@@ -67,11 +64,6 @@ void check(const Tensor& q, const Tensor& k, const Tensor& v, const NeighborList
   require(options.plain_q.defined(), kName, "{} plain columns need plain_q", options.plain_columns);
   require_same_kind(kName, {q, options.plain_q});
   require(options.plain_q.shape() == q.shape(), kName, "plain_q {} must have the shape of q {}", options.plain_q, q);
-}
-
-Tensor gradient_memory(bool wanted, const Tensor& input) {
-  if (!wanted) return {};
-  return empty_heads(input.size(0), input.size(1), input.size(2), input.size(3), input.options());
 }
 
 Tensor cast_attention(const Tensor& q, const Tensor& k, const Tensor& v,
@@ -89,19 +81,8 @@ Tensor neighbor_attention(const Tensor& q, const Tensor& k, const Tensor& v,
   check(q, k, v, *list, options);
   if (computes_in_f32(q)) return cast_attention(q, k, v, list, options);
 
-  kernel::NeighborAttentionProblem problem{.batch = q.size(0),
-                                           .heads = q.size(1),
-                                           .kv_heads = k.size(1),
-                                           .queries = q.size(2),
-                                           .keys = k.size(2),
-                                           .width = q.size(3),
-                                           .value_width = v.size(3),
-                                           .scale = attention_scale(kName, options.scale, q.size(3)),
-                                           .dropout = {.p = options.dropout}};
-  if (options.dropout > 0) {
-    problem.dropout.seed = default_generator().seed;
-    problem.dropout.stream = default_generator().take_stream();
-  }
+  const auto problem =
+      attention_problem<kernel::NeighborAttentionProblem>(kName, q, k, v, options.scale, options.dropout);
   const bool causal = options.causal;
   const std::int64_t plain_columns = options.plain_columns;
   const Tensor plain_q = plain_columns > 0 ? options.plain_q : Tensor();
@@ -123,11 +104,11 @@ Tensor neighbor_attention(const Tensor& q, const Tensor& k, const Tensor& v,
   const auto backward = [problem, list, causal, plain_columns](const Saved& saved, const Tensor& dy) -> Gradients {
     const bool plain = plain_columns > 0;
     const Tensor upstream = unit_rows(dy), plain_saved = plain ? saved[5] : Tensor();
-    Tensor dq = gradient_memory(saved.wants(0), saved[0]);
-    Tensor dk = gradient_memory(saved.wants(1), saved[1]);
-    Tensor dv = gradient_memory(saved.wants(2), saved[2]);
+    Tensor dq = gradient_heads(saved.wants(0), saved[0]);
+    Tensor dk = gradient_heads(saved.wants(1), saved[1]);
+    Tensor dv = gradient_heads(saved.wants(2), saved[2]);
     Tensor delta = Tensor::empty_like(saved[4]);
-    Tensor dplain_q = gradient_memory(plain && saved.wants(3), saved[0]);
+    Tensor dplain_q = gradient_heads(plain && saved.wants(3), saved[0]);
     visit_float(dy.dtype(), kName, [&]<class T>() {
       using Kernel = kernel::NeighborAttentionBackward;
       launch<Kernel>(dy.device(), Kernel::Arguments<T>{.problem = problem,

@@ -3,6 +3,7 @@
 #include "tensor/cpu/strided.h"
 #include "tensor/profiler.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstring>
@@ -58,6 +59,67 @@ void copy_rows(Tensor& target, const Tensor& source) {
 /// So many bytes for each element.
 Work moves(const Tensor& tensor, std::int64_t bytes) { return Work::moving<std::byte>(tensor.numel() * bytes); }
 
+/// The axis before the last along which the elements of `source` are neighbors, while along the last they are not and
+/// those of `target` are: a transposing copy. -1 where there is none.
+int transposed_axis(const Tensor& target, const Tensor& source) {
+  const int last = source.rank() - 1;
+  if (last < 1 || target.dtype() != source.dtype() || target.strides()[last] != 1) return -1;
+  if (source.size(last) < 2 || source.strides()[last] == 1) return -1;
+  for (int axis = 0; axis < last; ++axis)
+    if (source.strides()[axis] == 1 && source.size(axis) > 1) return axis;
+  return -1;
+}
+
+/// Transposes the axes `axis` (rows of the target) and the last (its columns) in square blocks: every cache line of
+/// either side is touched in one go. `Item` is an unsigned integer of the size of an element.
+template <class Item>
+void copy_transposed(Tensor& target, const Tensor& source, int axis) {
+  constexpr std::int64_t kSize = sizeof(Item), kBlock = 64 / kSize;
+  const int last = source.rank() - 1;
+  const std::int64_t rows = source.size(axis), columns = source.size(last);
+  const std::int64_t to_row = target.strides()[axis], from_column = source.strides()[last];
+  const std::int64_t blocks = cpu::block_count(rows, kBlock);
+  const std::int64_t grain = std::max<std::int64_t>(1, (1 << 14) / (kBlock * columns));
+  cpu::parallel_for(source.numel() / (rows * columns) * blocks, grain, [&](std::int64_t begin, std::int64_t end) {
+    Item block[kBlock][kBlock], line[kBlock];
+    for (std::int64_t task = begin; task < end; ++task) {
+      const std::int64_t row = task % blocks * kBlock, height = std::min(kBlock, rows - row);
+      std::int64_t to = row * to_row, from = row;
+      std::int64_t rest = task / blocks;  // numbers the places on all other axes
+      for (int a = last - 1; a >= 0; --a) {
+        if (a == axis) continue;
+        to += rest % source.size(a) * target.strides()[a];
+        from += rest % source.size(a) * source.strides()[a];
+        rest /= source.size(a);
+      }
+      for (std::int64_t column = 0; column < columns; column += kBlock) {
+        const std::int64_t width = std::min(kBlock, columns - column);
+        for (std::int64_t c = 0; c < width; ++c)
+          std::memcpy(block[c], source.bytes() + (from + (column + c) * from_column) * kSize,
+                      static_cast<std::size_t>(height * kSize));
+        for (std::int64_t r = 0; r < height; ++r) {
+          for (std::int64_t c = 0; c < width; ++c) line[c] = block[c][r];
+          std::memcpy(target.bytes() + (to + r * to_row + column) * kSize, line,
+                      static_cast<std::size_t>(width * kSize));
+        }
+      }
+    }
+  });
+}
+
+void copy_transposed(Tensor& target, const Tensor& source, int axis) {
+  switch (item_size(source.dtype())) {
+    case 1:
+      return copy_transposed<std::uint8_t>(target, source, axis);
+    case 2:
+      return copy_transposed<std::uint16_t>(target, source, axis);
+    case 4:
+      return copy_transposed<std::uint32_t>(target, source, axis);
+    default:
+      return copy_transposed<std::uint64_t>(target, source, axis);
+  }
+}
+
 }  // namespace
 
 void fill_(Tensor& target, double value) {
@@ -77,8 +139,12 @@ void fill_(Tensor& target, double value) {
 void copy_(Tensor& target, const Tensor& source) {
   require(target.shape() == source.shape(), "copy", "{} cannot be copied into {}", source, target);
   const KernelSpan span("copy", [&] { return moves(target, item_size(target.dtype()) + item_size(source.dtype())); });
-  visit(target.dtype(),
-        [&]<class To>() { visit(source.dtype(), [&]<class From>() { copy_rows<To, From>(target, source); }); });
+  const int axis = transposed_axis(target, source);
+  if (axis >= 0 && source.numel() > 0)
+    copy_transposed(target, source, axis);
+  else
+    visit(target.dtype(),
+          [&]<class To>() { visit(source.dtype(), [&]<class From>() { copy_rows<To, From>(target, source); }); });
   target.mark_changed();
 }
 

@@ -12,15 +12,20 @@ namespace {
 
 constexpr std::string_view kRunFile = "run.json";
 
-/// May change between the parts of a run: they do not touch the parameters, or only say how far to go.
-constexpr std::array<std::string_view, 8> kFreeKeys{"about",
-                                                    "training.steps",
-                                                    "training.eval_every",
-                                                    "training.eval_batches",
-                                                    "training.save_every",
-                                                    "training.keep_checkpoints",
-                                                    "training.max_bad_steps",
-                                                    "training.progress_smoothing"};
+/// May change between the parts of a run: they do not touch the parameters, or say how far to go. The end of the
+/// schedule is among them because it changes only when it is given; what follows from it, too.
+constexpr std::array<std::string_view, 12> kFreeKeys{"about",
+                                                     "schedule.cooldown_steps",
+                                                     "schedule.decay_steps",
+                                                     "schedule.warmup_steps",
+                                                     "training.decay_steps",
+                                                     "training.steps",
+                                                     "training.eval_every",
+                                                     "training.eval_batches",
+                                                     "training.save_every",
+                                                     "training.keep_checkpoints",
+                                                     "training.max_bad_steps",
+                                                     "training.progress_smoothing"};
 
 TrainerOptions trainer_options(const TrainingConfig& t) {
   TrainerOptions options;
@@ -43,6 +48,26 @@ TrainerOptions trainer_options(const TrainingConfig& t) {
   return options;
 }
 
+/// The configuration with which the run was started last, when this start goes on with it.
+std::optional<TrainingConfig> earlier_training(const RunOptions& options) {
+  if (options.start != RunStart::resume || !std::filesystem::exists(options.folder / kRunFile)) return std::nullopt;
+  return read_run(options.folder).first.training;
+}
+
+/// More steps than the run was to have go on at the schedule's minimum, unless that is 0.
+void check_added_steps(const TrainingConfig& training, std::int64_t earlier_steps, const Notice& notice) {
+  const Schedule schedule = training.make_schedule();
+  const std::int64_t steps = training.steps, end = schedule.decay_steps;
+  if (steps <= earlier_steps || steps <= end || schedule.shape == ScheduleShape::constant) return;
+  require_input(schedule.min_learning_rate > 0, "train",
+                "the learning rate of this run is 0 from step {} on, so that more steps would change nothing; "
+                "--set decay_steps={} moves the end of its schedule",
+                end, steps);
+  if (notice)
+    notice(fmt::format("the schedule ends at step {}, then the rate stays at {}; --set decay_steps={} moves its end",
+                       end, schedule.min_learning_rate, steps));
+}
+
 std::shared_ptr<const Tokenizer> earlier_tokenizer(const RunOptions& options) {
   const auto path = options.folder / kTokenizerFile;
   if (options.start != RunStart::resume || !std::filesystem::exists(path)) return nullptr;
@@ -55,6 +80,9 @@ TrainingRun::TrainingRun(const RunConfig& config, RunOptions options) : config_(
   require_input(config_.training.dtype == TrainingDType::f32, "train",
                 "training.dtype {} is not supported yet; use f32",
                 choices(config_.training.dtype)[static_cast<std::size_t>(config_.training.dtype)]);
+  const std::optional<TrainingConfig> earlier = earlier_training(options_);
+  if (config_.training.decay_steps == 0)  // fixed when the run begins
+    config_.training.decay_steps = earlier ? earlier->decay_steps : config_.training.steps;
   data_ = make_training_data(config_.training, options_.files, earlier_tokenizer(options_));
   if (config_.model.vocab_size == 0) config_.model.vocab_size = data_.vocab_size;
   require_input(config_.model.vocab_size == data_.vocab_size, "train",
@@ -77,6 +105,7 @@ TrainingRun::TrainingRun(const RunConfig& config, RunOptions options) : config_(
   job.notice = options_.notice;
   trainer_ = std::make_unique<Trainer>(std::move(job), trainer_options(config_.training));
   if (options_.start == RunStart::resume) trainer_->resume();
+  if (earlier) check_added_steps(config_.training, earlier->steps, options_.notice);
   Json files = Json::array();
   for (const auto& file : options_.files) files.push_back(std::filesystem::absolute(file).string());
   replace_file(options_.folder / kRunFile, Json{{"config", config_to_json(config_)}, {"files", files}}.dump(2) + "\n");

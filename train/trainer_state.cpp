@@ -114,7 +114,7 @@ void Trainer::resume() {
   const std::string state_file = (loaded.path / "state.json").string();
   try {
     require_same_config(state.at("config"), job_.config, job_.free_config);
-    require_same_config(state.at("settings"), settings_json(options_));
+    require_same_config(state.at("settings"), settings_json(options_), job_.free_config);
     job_.data->restore(state.at("data"));
     job_.model.load_state_dict(loaded.content.model, (loaded.path / "model.safetensors").string());
     optimizer_.load_state(loaded.content.optimizer, (loaded.path / "optimizer.safetensors").string());

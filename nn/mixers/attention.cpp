@@ -6,6 +6,15 @@
 
 namespace sq {
 
+AttentionOptions AttentionOptions::in_model(const MixerContext& context, std::int64_t num_heads,
+                                            std::int64_t num_kv_heads, std::int64_t head_dim) {
+  return {.sizes = {context.hidden_size, num_heads, num_kv_heads, head_dim},
+          .bias = context.bias,
+          .rope = context.rope,
+          .rope_base = context.rope_base,
+          .dropout = context.dropout};
+}
+
 Attention::Attention(const AttentionOptions& options, Initializer& init)
     : options_(options),
       q_proj_(options.sizes.hidden_size, options.sizes.num_heads * options.sizes.head_dim, options.bias, init),

@@ -19,6 +19,10 @@ struct AttentionOptions {
   bool rope = true;
   double rope_base = 10000;
   double dropout = 0;  // on the weights, in training mode
+
+  /// H query and Hkv key/value heads of D features in the model that `context` describes.
+  static AttentionOptions in_model(const MixerContext& context, std::int64_t num_heads, std::int64_t num_kv_heads,
+                                   std::int64_t head_dim);
 };
 
 /// Who reads whom: Tq queries, Tk keys.

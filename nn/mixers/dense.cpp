@@ -22,11 +22,8 @@ struct DenseState : MixerState {
 };
 
 AttentionOptions attention_options(const DenseConfig& config, const MixerContext& context) {
-  return {.sizes = {context.hidden_size, config.num_heads, config.num_kv_heads, config.head_size(context.hidden_size)},
-          .bias = context.bias,
-          .rope = context.rope,
-          .rope_base = context.rope_base,
-          .dropout = context.dropout};
+  return AttentionOptions::in_model(context, config.num_heads, config.num_kv_heads,
+                                    config.head_size(context.hidden_size));
 }
 
 Tensor to_tensor(std::span<const std::int64_t> values) {

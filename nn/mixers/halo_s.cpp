@@ -22,11 +22,8 @@ AttentionOptions attention_options(const HaloSConfig& config, const MixerContext
   require(context.globals == config.global_rows(), "halo_s",
           "the model carries {} global rows in chunks of {}, the mixer wants {} in chunks of {}", context.globals.count,
           context.globals.chunk, config.global_rows().count, config.global_rows().chunk);
-  return {.sizes = {context.hidden_size, config.num_heads, config.num_kv_heads, context.hidden_size / config.num_heads},
-          .bias = context.bias,
-          .rope = context.rope,
-          .rope_base = context.rope_base,
-          .dropout = context.dropout};
+  return AttentionOptions::in_model(context, config.num_heads, config.num_kv_heads,
+                                    context.hidden_size / config.num_heads);
 }
 
 Tensor to_tensor(const std::vector<std::int64_t>& values) {

@@ -22,29 +22,26 @@ namespace sq::kernel::HWY_NAMESPACE {
 
 constexpr std::int64_t kChunk = 256;  // elements; three buffers of them stay in the first-level cache
 
-/// out ← function(in_0, in_1, …) where function maps vectors to a vector; `strides` belong to the operands.
-template <class T, std::size_t N, class Function>
-void map_rows(const Shape& shape, const std::array<const T*, N>& in, const std::array<Shape, N>& strides, T* out,
-              Function function) {
+/// Computes `count` elements of out, whole vectors, from N contiguous rows and a number: one function of
+/// functors-inl.h.
+template <class T, std::size_t N>
+using RowFunction = void (*)(const std::array<const T*, N>& in, double c, T* out, std::int64_t count);
+
+/// out ← function(in_0, in_1, …, c); `strides` belong to the operands. What does not depend on the function is here and
+/// compiled once for each number of operands.
+template <class T, std::size_t N>
+HWY_NOINLINE void map_rows(const Shape& shape, const std::array<const T*, N>& in, const std::array<Shape, N>& strides,
+                           T* out, RowFunction<T, N> function, double c = 0) {
   std::array<Shape, N + 1> all;
   all[N] = contiguous_strides(shape);
   std::copy(strides.begin(), strides.end(), all.begin());
   const cpu::StridedLoop<N + 1> loop(shape, all);
   bool gather = false;
   for (std::size_t k = 0; k < N; ++k) gather |= loop.row_stride(k) != 1;
-  loop.run([&](std::int64_t count, const auto& offsets, std::int64_t first) HWY_ATTR {
-    using V = Lanes<T>;
-    const std::int64_t lanes = V::count();
+  loop.run([&](std::int64_t count, const auto& offsets, std::int64_t first) {
+    const std::int64_t lanes = Lanes<T>::count();
     HWY_ALIGN T buffers[N + 1][kChunk];
-    const T* row[N];
-    const auto at = [&](std::int64_t i) HWY_ATTR {
-      if constexpr (N == 1)
-        return function(V::load(row[0] + i));
-      else if constexpr (N == 2)
-        return function(V::load(row[0] + i), V::load(row[1] + i));
-      else
-        return function(V::load(row[0] + i), V::load(row[1] + i), V::load(row[2] + i));
-    };
+    std::array<const T*, N> row;
     for (std::int64_t begin = 0; begin < count;) {
       const std::int64_t chunk = gather ? std::min(count - begin, kChunk) : count;
       for (std::size_t k = 0; k < N; ++k) {
@@ -56,17 +53,16 @@ void map_rows(const Shape& shape, const std::array<const T*, N>& in, const std::
         row[k] = buffers[k];
       }
       T* y = out + first + begin;
-      std::int64_t i = 0;
-      for (; i + lanes <= chunk; i += lanes) at(i).store(y + i);
-      if (i < chunk) {  // the rest passes through the same function in a vector padded with its last element
-        const std::int64_t rest = chunk - i;
+      const std::int64_t whole = chunk / lanes * lanes, rest = chunk - whole;
+      function(row, c, y, whole);
+      if (rest > 0) {  // the rest passes through the same function in a vector padded with its last element
         for (std::size_t k = 0; k < N; ++k) {
-          const T* from = row[k] + i;
+          const T* from = row[k] + whole;
           for (std::int64_t j = 0; j < lanes; ++j) buffers[k][j] = from[std::min(j, rest - 1)];
           row[k] = buffers[k];
         }
-        at(0).store(buffers[N]);
-        std::copy(buffers[N], buffers[N] + rest, y + i);
+        function(row, c, buffers[N], lanes);
+        std::copy(buffers[N], buffers[N] + rest, y + whole);
       }
       begin += chunk;
     }
@@ -137,7 +133,12 @@ template <class T>
 void unary_forward(const UnaryForward::Arguments<T>& a) {
   using V = Lanes<T>;
   with_functor(a.function, a.c, [&]<class F>(F) {
-    map_rows<T, 1>(a.shape, {a.x}, {a.x_strides}, a.y, [c = a.c](V x) HWY_ATTR { return F::value(x, V(c)); });
+    map_rows<T, 1>(
+        a.shape, {a.x}, {a.x_strides}, a.y,
+        [](const auto& in, double c, T* y, std::int64_t count) HWY_ATTR {
+          for (std::int64_t i = 0; i < count; i += V::count()) F::value(V::load(in[0] + i), V(c)).store(y + i);
+        },
+        a.c);
   });
 }
 
@@ -145,8 +146,13 @@ template <class T>
 void unary_backward(const UnaryBackward::Arguments<T>& a) {
   using V = Lanes<T>;
   with_functor(a.function, a.c, [&]<class F>(F) {
-    map_rows<T, 2>(a.shape, {a.saved, a.dy}, {a.saved_strides, a.dy_strides}, a.dx,
-                   [c = a.c](V saved, V dy) HWY_ATTR { return dy * F::derivative(saved, V(c)); });
+    map_rows<T, 2>(
+        a.shape, {a.saved, a.dy}, {a.saved_strides, a.dy_strides}, a.dx,
+        [](const auto& in, double c, T* dx, std::int64_t count) HWY_ATTR {
+          for (std::int64_t i = 0; i < count; i += V::count())
+            (V::load(in[1] + i) * F::derivative(V::load(in[0] + i), V(c))).store(dx + i);
+        },
+        a.c);
   });
 }
 
@@ -155,7 +161,10 @@ void binary_forward(const BinaryForward::Arguments<T>& a) {
   using V = Lanes<T>;
   with_functor(a.function, [&]<class F>(F) {
     map_rows<T, 2>(a.shape, {a.a, a.b}, {a.a_strides, a.b_strides}, a.y,
-                   [](V x, V z) HWY_ATTR { return F::value(x, z); });
+                   [](const auto& in, double, T* y, std::int64_t count) HWY_ATTR {
+                     for (std::int64_t i = 0; i < count; i += V::count())
+                       F::value(V::load(in[0] + i), V::load(in[1] + i)).store(y + i);
+                   });
   });
 }
 
@@ -167,10 +176,20 @@ void binary_backward(const BinaryBackward::Arguments<T>& a) {
   with_functor(a.function, [&]<class F>(F) {
     if (a.of_b)
       map_rows<T, 3>(a.shape, in, strides, a.gradient,
-                     [](V x, V z, V dy) HWY_ATTR { return dy * F::derivative_b(x, z); });
+                     [](const auto& rows, double, T* out, std::int64_t count) HWY_ATTR {
+                       for (std::int64_t i = 0; i < count; i += V::count()) {
+                         const V slope = F::derivative_b(V::load(rows[0] + i), V::load(rows[1] + i));
+                         (V::load(rows[2] + i) * slope).store(out + i);
+                       }
+                     });
     else
       map_rows<T, 3>(a.shape, in, strides, a.gradient,
-                     [](V x, V z, V dy) HWY_ATTR { return dy * F::derivative_a(x, z); });
+                     [](const auto& rows, double, T* out, std::int64_t count) HWY_ATTR {
+                       for (std::int64_t i = 0; i < count; i += V::count()) {
+                         const V slope = F::derivative_a(V::load(rows[0] + i), V::load(rows[1] + i));
+                         (V::load(rows[2] + i) * slope).store(out + i);
+                       }
+                     });
   });
 }
 

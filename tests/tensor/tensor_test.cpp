@@ -55,3 +55,26 @@ TEST_CASE("conversion to whole numbers stops at the largest and smallest") {
         std::vector<std::int64_t>{INT64_MAX, INT64_MIN, 0, INT64_MIN, 2147483647, -3, 300, -1});
   CHECK(packed_copy(packed_copy(x, DType::bf16), DType::i32).to_vector<std::int32_t>()[2] == 0);
 }
+
+TEST_CASE("copying a transposed tensor puts every element in its place, whatever the size of an element") {
+  for (const DType dtype : {DType::u8, DType::bf16, DType::f32, DType::f64})
+    for (const Shape& shape : {Shape{1, 1, 2}, {1, 2, 3}, {2, 17, 70}, {3, 64, 33}}) {
+      const std::int64_t outer = shape[0], rows = shape[1], columns = shape[2];
+      CAPTURE(rows);
+      std::vector<std::int64_t> values;
+      for (std::int64_t i = 0; i < outer * rows * columns; ++i) values.push_back(i * 7 % 251);
+      const Tensor source = packed_copy(Tensor::from(values, {outer, rows, columns}), dtype);
+      const Tensor copy = packed_copy(source.alias({outer, columns, rows}, {rows * columns, 1, columns}, 0));
+      std::vector<std::int64_t> want;
+      for (std::int64_t o = 0; o < outer; ++o)
+        for (std::int64_t c = 0; c < columns; ++c)
+          for (std::int64_t r = 0; r < rows; ++r) want.push_back((o * rows * columns + r * columns + c) * 7 % 251);
+      CHECK(copy.is_contiguous());
+      CHECK(copy.to_vector<std::int64_t>() == want);
+      // the axes outside the transposed pair may lie anywhere
+      const Tensor first = packed_copy(source.alias({columns, outer, rows}, {1, rows * columns, columns}, 0));
+      for (std::int64_t o = 0; o < outer; ++o)
+        CHECK(bit_equal(first.alias({columns, rows}, {outer * rows, 1}, o * rows),
+                        copy.alias({columns, rows}, {rows, 1}, o * rows * columns)));
+    }
+}

@@ -145,6 +145,20 @@ TEST_CASE("summary and info speak JSON") {
   CHECK(info["mixers"].size() >= 2);
 }
 
+TEST_CASE("the memory of a HALO-S training step grows with the length, not with its square") {
+  const auto peak = [](int context) {
+    const ToolResult result = run_tool(fmt::format(
+        "bench train --preset halo-s-tiny --set max_seq_len=8192 --set num_layers=1 --batch-size 1 --context {} "
+        "--runs 1 --warmup 0 --threads 1 --json",
+        context));
+    CAPTURE(result.err);
+    REQUIRE(result.status == 0);
+    return result.json()["peak_bytes"].get<double>();
+  };
+  const double small = peak(512), middle = peak(1024), large = peak(2048);
+  CHECK((large - middle) / (middle - small) == doctest::Approx(2).epsilon(0.1));  // 4 if anything grew with the square
+}
+
 TEST_CASE("benchmarks give the promised keys") {
   for (const std::string command :
        {"bench gemm --m 32 --n 16 --k 8", "bench attention --mixer halo_s --n 64 --heads 2 --dim 8",

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <signal.h>
+#include <sstream>
 #include <thread>
 #include <unistd.h>
 
@@ -104,6 +105,38 @@ TEST_CASE("every kind of data trains") {
     CHECK(result.json()["step"] == 2);
     CHECK(std::filesystem::exists(out / "model.safetensors"));
   }
+}
+
+TEST_CASE("a run can go on for more steps: at its last rate, or with the end of its schedule moved") {
+  const TemporaryFolder folder;
+  const std::string text = write_text(folder), out = (folder.path() / "out").string();
+  const std::string start = kSmall + "--data " + text + " --set warmup_steps=2 --out " + out;
+  const auto rates = [&] {
+    std::vector<double> result;
+    std::istringstream lines(read_file(folder.path() / "out" / "metrics.jsonl"));
+    for (std::string line; std::getline(lines, line);) result.push_back(nlohmann::json::parse(line)["lr"]);
+    return result;
+  };
+  REQUIRE(run_tool(start + " --steps 6").status == 0);
+  const ToolResult more = run_tool(start + " --steps 9 --resume");
+  CAPTURE(more.err);
+  REQUIRE(more.status == 0);
+  REQUIRE(rates().size() == 9);
+  for (std::size_t step = 6; step < 9; ++step) CHECK(rates()[step] == 2e-4);  // the preset's min_learning_rate
+  REQUIRE(run_tool("train --quiet --resume --out " + out + " --steps 10").status == 0);  // the preset need not be given
+  CHECK(rates().back() == 2e-4);
+  REQUIRE(run_tool(start + " --resume --steps 12 --set decay_steps=12").status == 0);
+  CHECK(rates()[10] > rates()[11]);
+  CHECK(rates()[11] > 2e-4);
+}
+
+TEST_CASE("more steps at a rate of 0 are refused with the flag to give") {
+  const TemporaryFolder folder;
+  const std::string out = (folder.path() / "out").string();
+  const std::string start = kSmall + "--data " + write_text(folder) + " --set min_learning_rate=0 --out " + out;
+  REQUIRE(run_tool(start + " --steps 4").status == 0);
+  check_refused(start + " --steps 8 --resume", "--set decay_steps=8");
+  CHECK(run_tool(start + " --steps 8 --resume --set decay_steps=8").status == 0);
 }
 
 TEST_CASE("bad data and settings are refused and nothing is written") {
