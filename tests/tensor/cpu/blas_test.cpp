@@ -51,7 +51,7 @@ TEST_CASE("a guard forces a backend and gives it back") {
       CHECK(gemm_backend() == GemmBackend::openblas);
       CHECK(gemm_backend(1) == GemmBackend::openblas);
     } else {
-      CHECK_THROWS_WITH_AS(GemmBackendGuard(GemmBackend::openblas), "gemm: this build has no OpenBLAS (-Dblas=none)",
+      CHECK_THROWS_WITH_AS(GemmBackendGuard{GemmBackend::openblas}, "gemm: this build has no OpenBLAS (-Dblas=none)",
                            Error);
     }
     CHECK(gemm_backend() == GemmBackend::own);
