@@ -36,7 +36,7 @@ void write_safetensors(const fs::path& folder) {
   save_safetensors(folder / "dtypes", all, {{"note", kTexts[1]}});
   save_safetensors(folder / "nothing", {});
   ModelConfig config = config_from_json<ModelConfig>(Json::parse(
-      R"({"vocab_size":5,"hidden_size":4,"num_layers":1,"max_seq_len":16,"mixer":{"type":"dense","num_heads":1}})"));
+      R"({"vocab_size":5,"hidden_size":4,"num_layers":1,"max_seq_len":16,"mixer":{"type":"dense","num_heads":1,"num_kv_heads":1}})"));
   save_safetensors(folder / "model", LanguageModel(config).state_dict());
 }
 
@@ -52,7 +52,7 @@ void write_configs(const fs::path& folder) {
   replace_file(folder / "override", Json("mixer.local_window=32").dump());
   replace_file(folder / "small",
                Json::parse(R"({"vocab_size":5,"hidden_size":8,"num_layers":2,"max_seq_len":16,"mixer":[{"type":
-    "dense","num_heads":2},{"type":"halo_s","num_heads":2,"num_kv_heads":1,"num_globals":1,"local_window":2}]})")
+    "dense","num_heads":2,"num_kv_heads":1},{"type":"halo_s","num_heads":2,"num_kv_heads":1,"num_globals":1,"local_window":2}]})")
                    .dump());
 }
 

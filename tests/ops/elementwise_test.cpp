@@ -174,7 +174,8 @@ TEST_CASE("two operands broadcast like NumPy's") {
                                                    {{0, 3}, {3}},       {{4, 300}, {4, 1}},     {{2, 3, 5}, {2, 3, 5}},
                                                    {{1, 1, 1}, {1, 1}}, {{3, 257, 2}, {257, 1}}};
   for (const DType dtype : {DType::f32, DType::f64, DType::bf16, DType::f16})
-    for (const auto& [first, second] : pairs) {
+    for (const auto& pair : pairs) {
+      const Shape &first = pair.first, &second = pair.second;
       CAPTURE(to_string(first));
       CAPTURE(to_string(second));
       const Tensor a = cast(randn(first), dtype), b = cast(randn(second), dtype);
