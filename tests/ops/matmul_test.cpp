@@ -48,7 +48,8 @@ TEST_CASE("matmul of two small matrices worked out by hand") {
 TEST_CASE("matmul equals the reference in every dtype, batched and broadcast") {
   const Poison poison;
   for (const DType dtype : {DType::f32, DType::f64, DType::bf16, DType::f16})
-    for (const auto& [first, second] : shapes()) {
+    for (const auto& pair : shapes()) {
+      const Shape &first = pair.first, &second = pair.second;
       CAPTURE(to_string(first));
       CAPTURE(to_string(second));
       const Tensor a = cast(randn(first), dtype), b = cast(randn(second), dtype), wanted = reference(a, b);
@@ -79,7 +80,8 @@ TEST_CASE("matmul reads views of any strides") {
 
 TEST_CASE("gradients of matmul") {
   const auto f = [](const std::vector<Tensor>& in) { return matmul(in[0], in[1]); };
-  for (const auto& [first, second] : shapes()) {
+  for (const auto& pair : shapes()) {
+    const Shape &first = pair.first, &second = pair.second;
     CAPTURE(to_string(first));
     CAPTURE(to_string(second));
     check_gradients(f, {variable(first, 1), variable(second, 2)});

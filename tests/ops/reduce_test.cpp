@@ -74,8 +74,10 @@ const std::vector<std::pair<Shape, Axes>>& cases() {
 TEST_CASE("reductions equal the reference over any axes and in every dtype") {
   const Poison poison;
   for (const DType dtype : {DType::f32, DType::f64, DType::bf16, DType::f16})
-    for (const auto& [shape, axes] : cases())
+    for (const auto& one : cases())
       for (const bool keep : {false, true}) {
+        const Shape& shape = one.first;
+        const Axes& axes = one.second;
         CAPTURE(to_string(shape));
         const Tensor x = cast(randn(shape), dtype);
         const double scale = static_cast<double>(shape.numel());
@@ -157,11 +159,13 @@ TEST_CASE("logsumexp is stable") {
 }
 
 TEST_CASE("gradients of reductions") {
-  for (const auto& [shape, axes] : std::vector<std::pair<Shape, Axes>>{
+  for (const auto& one : std::vector<std::pair<Shape, Axes>>{
            {{}, {}}, {{5}, {}}, {{3, 7}, {1}}, {{3, 7}, {0}}, {{2, 3, 4}, {1}}, {{2, 3, 4}, {0, 2}}, {{2, 1, 3}, {1}}})
     for (const bool keep : {false, true}) {
+      const Shape& shape = one.first;
+      const Axes& axes = one.second;
       CAPTURE(to_string(shape));
-      const auto check = [&, axes = axes, shape = shape](Tensor (*f)(const Tensor&, const Axes&, bool)) {
+      const auto check = [&](Tensor (*f)(const Tensor&, const Axes&, bool)) {
         check_gradients([&](const std::vector<Tensor>& in) { return f(mul(in[0], in[0]), axes, keep); },
                         {variable(shape, 11)});
       };
