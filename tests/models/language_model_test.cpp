@@ -53,7 +53,9 @@ Tensor random_ids(std::int64_t batch, std::int64_t tokens, std::uint64_t seed = 
 }  // namespace
 
 TEST_CASE("logits depend on no later token, and not on the length") {
-  for (const auto& [name, text] : kinds()) {
+  for (const auto& kind : kinds()) {
+    const auto& name = kind.first;
+    const auto& text = kind.second;
     CAPTURE(name);
     const auto model = make(text);
     const NoGrad unrecorded;
@@ -65,7 +67,9 @@ TEST_CASE("logits depend on no later token, and not on the length") {
 }
 
 TEST_CASE("reading step by step gives the logits of the whole pass, rows of different lengths included") {
-  for (const auto& [name, text] : kinds()) {
+  for (const auto& kind : kinds()) {
+    const auto& name = kind.first;
+    const auto& text = kind.second;
     CAPTURE(name);
     const auto model = make(text);
     const NoGrad unrecorded;
@@ -100,7 +104,9 @@ TEST_CASE("reading step by step gives the logits of the whole pass, rows of diff
 }
 
 TEST_CASE("padding and packing change nothing") {
-  for (const auto& [name, text] : kinds()) {
+  for (const auto& kind : kinds()) {
+    const auto& name = kind.first;
+    const auto& text = kind.second;
     CAPTURE(name);
     const auto model = make(text);
     const NoGrad unrecorded;
@@ -124,7 +130,9 @@ TEST_CASE("padding and packing change nothing") {
 }
 
 TEST_CASE("the fused loss is the cross-entropy of the logits, and every parameter learns from it") {
-  for (const auto& [name, text] : kinds()) {
+  for (const auto& kind : kinds()) {
+    const auto& name = kind.first;
+    const auto& text = kind.second;
     CAPTURE(name);
     const auto model = make(text);
     const Tensor ids = random_ids(2, 13), targets = random_ids(2, 13, 6);
@@ -132,7 +140,9 @@ TEST_CASE("the fused loss is the cross-entropy of the logits, and every paramete
     CHECK(loss.item() == doctest::Approx(cross_entropy(model->forward(ids), targets, {}).item()).epsilon(1e-10));
     backward(loss);
     const NamedTensors parameters = model->named_parameters();
-    for (const auto& [parameter, tensor] : parameters) {
+    for (const auto& entry : parameters) {
+      const auto& parameter = entry.first;
+      const auto& tensor = entry.second;
       CAPTURE(parameter);
       // Nothing reads the global rows that the last layer makes.
       if (parameter.starts_with("layers.1.global_attn")) continue;
@@ -171,7 +181,8 @@ TEST_CASE("with one chunk, summary globals are static globals") {
 
 TEST_CASE("a saved model comes back to the bit, in evaluation mode, and misfits are listed") {
   const TemporaryFolder folder;
-  for (const auto& [name, text] : kinds()) {
+  for (const auto& kind : kinds()) {
+    const auto& text = kind.second;
     const auto model = make(text, DType::f32);
     save_model(folder.path() / "model", *model);
     const auto again = load_model(folder.path() / "model");
@@ -199,14 +210,18 @@ TEST_CASE("a saved model comes back to the bit, in evaluation mode, and misfits 
 }
 
 TEST_CASE("a model loaded in 16 bits holds its matrices so, computes in f32, and decodes what it computes") {
-  for (const auto& [name, text] : kinds()) {
+  for (const auto& kind : kinds()) {
+    const auto& name = kind.first;
+    const auto& text = kind.second;
     CAPTURE(name);
     const auto model = make(text, DType::f32);
     const TemporaryFolder folder;
     save_model(folder.path(), *model);
     const auto half = load_model(folder.path(), {.dtype = DType::bf16});
     std::int64_t full = 0;
-    for (const auto& [parameter, tensor] : half->named_parameters()) {
+    for (const auto& entry : half->named_parameters()) {
+      const auto& parameter = entry.first;
+      const auto& tensor = entry.second;
       const bool matrix = tensor.rank() == 2 && parameter != "global_memory";
       CAPTURE(parameter);
       CHECK(tensor.dtype() == (matrix ? DType::bf16 : DType::f32));
@@ -222,7 +237,9 @@ TEST_CASE("a model loaded in 16 bits holds its matrices so, computes in f32, and
 
     // The same numbers from a model in f32 whose weights were rounded: nothing else is.
     const auto rounded = make(text, DType::f32);
-    for (const auto& [parameter, tensor] : rounded->named_parameters()) {
+    for (const auto& entry : rounded->named_parameters()) {
+      const auto& parameter = entry.first;
+      const auto& tensor = entry.second;
       Tensor target = tensor;
       if (tensor.rank() == 2 && parameter != "global_memory") copy_(target, packed_copy(tensor, DType::bf16));
     }
