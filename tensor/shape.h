@@ -31,7 +31,7 @@ class Shape {
   void insert(int axis, std::int64_t extent);
   void erase(int axis);
 
-  /// Product of the extents; 1 for rank 0. Throws Error when it overflows 63 bits.
+  /// Product of the extents; 1 for rank 0. Throws Error when it, or that of the extents above 0, overflows 63 bits.
   std::int64_t numel() const;
   bool operator==(const Shape& other) const;
 
@@ -43,7 +43,7 @@ class Shape {
 /// "[2,3,4]".
 std::string to_string(const Shape& shape);
 
-/// Row-major strides in elements: the last axis has stride 1.
+/// Row-major strides in elements: the last axis has stride 1. Throws as numel() does.
 Shape contiguous_strides(const Shape& shape);
 
 /// NumPy's rule: align at the last axis; extents must be equal or one of them 1. Throws Error naming `op` and both
