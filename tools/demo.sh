@@ -23,7 +23,7 @@ say "what the untrained model writes after '$prompt':"
 sample "$untrained/model"
 
 say "training halo-s-tiny on the project's own documents and sources"
-"$subquad" train --preset halo-s-tiny --out "$out"
+"$subquad" train --preset halo-s-tiny --steps 700 --out "$out"
 say "what the trained model writes after '$prompt':"
 sample "$out"
 
