@@ -7,8 +7,8 @@ namespace sq {
 
 /// Every element of `target` becomes `value` (converted to its dtype). Any strides.
 void fill_(Tensor& target, double value);
-/// target ← source, elementwise; same shape, any strides, dtypes converted (floats round to nearest; a float becomes the
-/// next integer towards 0 that the dtype holds, NaN becomes 0). Throws Error when the shapes differ.
+/// target ← source, elementwise; same shape, any strides, dtypes converted (floats round to nearest; a float becomes
+/// the next integer towards 0 that the dtype holds, NaN becomes 0). Throws Error when the shapes differ.
 void copy_(Tensor& target, const Tensor& source);
 /// target ← target + source; same shape and dtype, any strides; f32, f64, bf16 or f16.
 void accumulate_(Tensor& target, const Tensor& source);
