@@ -64,6 +64,18 @@ inline RestCounts rest_counts(const NeighborPlan& plan, std::int64_t query) {
   return {plan.plain_keys.rest.count(query), plan.keys.rest.count(query)};
 }
 
+/// Room for the weights of as many of these queries as are worked on together.
+inline std::int64_t rest_room(const NeighborPlan& plan, std::int64_t query, std::int64_t queries) {
+  std::int64_t most = 0;
+  for (std::int64_t first = query; first < query + queries; first += kQueriesAtATime) {
+    std::int64_t room = 0;
+    for (std::int64_t i = first; i < std::min(first + kQueriesAtATime, query + queries); ++i)
+      room += segment_room(rest_counts(plan, i).all());
+    most = std::max(most, room);
+  }
+  return kVectorSlack + most;
+}
+
 /// Weights of one query's rest from its products: P = 2^(scale·log2 e·s - m). Sets m and l.
 template <class T>
 HWY_INLINE void rest_weights(T* HWY_RESTRICT weights, std::int64_t count, T factor, T& maximum, T& sum) {
@@ -189,8 +201,7 @@ void forward_tile(const NeighborAttentionForward::Arguments<T>& a, std::int64_t 
   const TiledLists &lists = a.plan->keys, &plain = a.plan->plain_keys;
   const std::int64_t query = tile * kTile, queries = std::min(kTile, p.queries - query);
   const std::int64_t group = p.heads / p.kv_heads, first_head = kv_head * group;
-  std::int64_t rest = kVectorSlack;
-  for (std::int64_t i = query; i < query + queries; ++i) rest += segment_room(rest_counts(*a.plan, i).all());
+  const std::int64_t rest = rest_room(*a.plan, query, queries);
   Scratch<T> scratch(ForwardTile<T>::size(p, rest) + group * ForwardTile<T>::head_size(p));
   ForwardTile<T> t{.keys = scratch.take(kTile * padded<T>(p.width)),
                    .values = scratch.take(kTile * padded<T>(p.value_width)),
