@@ -36,6 +36,31 @@ Problem attention_problem(std::string_view op, const Tensor& q, const Tensor& k,
   return problem;
 }
 
+namespace kernel {
+
+/// `width` products for each of so many (query, key) pairs of a head, unknown when there are fewer than 0, and `row`
+/// elements moved for each query of each head and each of `keys` keys of each key head.
+template <class T, class Problem>
+Work attention_work(const Problem& p, double pairs, double keys, std::int64_t width, std::int64_t row) {
+  const double rows = static_cast<double>(p.heads * p.queries) + static_cast<double>(p.kv_heads) * keys;
+  return {.flops = pairs < 0 ? Work::kUnknown : 2 * pairs * static_cast<double>(p.batch * p.heads * width),
+          .bytes = sizeof(T) * static_cast<double>(p.batch * row) * rows};
+}
+
+/// Scores and sums of values; q, k, v are read, y written.
+template <class T, class Problem>
+Work attention_forward_work(const Problem& p, double pairs, double keys) {
+  return attention_work<T>(p, pairs, keys, p.width + p.value_width, p.width + p.value_width);
+}
+
+/// Scores again, dy·v, and what each pair adds to dv, dq and dk; q, k, v, y, dy are read, dq, dk, dv written.
+template <class T, class Problem>
+Work attention_backward_work(const Problem& p, double pairs, double keys) {
+  return attention_work<T>(p, pairs, keys, 3 * p.width + 2 * p.value_width, 2 * p.width + 2 * p.value_width);
+}
+
+}  // namespace kernel
+
 /// Uninitialised memory for the gradient of `input` [B,H,T,D], or undefined when it is not wanted.
 inline Tensor gradient_heads(bool wanted, const Tensor& input) {
   return wanted ? empty_heads(input.size(0), input.size(1), input.size(2), input.size(3), input.options()) : Tensor();

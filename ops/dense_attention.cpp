@@ -23,28 +23,16 @@ double live_pairs(const DenseAttentionProblem& p) {
   return pairs;
 }
 
-/// `width` products for each pair, and `row` elements moved for each query of each head and each key of each key head.
-template <class T>
-Work attention_work(const DenseAttentionProblem& p, std::int64_t width, std::int64_t row) {
-  const double pairs = live_pairs(p);
-  return {.flops = pairs < 0 ? Work::kUnknown : 2 * pairs * static_cast<double>(p.batch * p.heads * width),
-          .bytes = Work::moving<T>(p.batch * (p.heads * p.queries + p.kv_heads * p.keys) * row).bytes};
-}
-
 }  // namespace
 
-/// Scores and sums of values; q, k, v are read, y written.
 template <class T>
 Work DenseAttentionForward::work(const Arguments<T>& a) {
-  const std::int64_t d = a.problem.width, dv = a.problem.value_width;
-  return attention_work<T>(a.problem, d + dv, d + dv);
+  return attention_forward_work<T>(a.problem, live_pairs(a.problem), static_cast<double>(a.problem.keys));
 }
 
-/// Scores again, dy·v, and what each pair adds to dv, dq and dk; q, k, v, y, dy are read, dq, dk, dv written.
 template <class T>
 Work DenseAttentionBackward::work(const Arguments<T>& a) {
-  const std::int64_t d = a.problem.width, dv = a.problem.value_width;
-  return attention_work<T>(a.problem, 3 * d + 2 * dv, 2 * d + 2 * dv);
+  return attention_backward_work<T>(a.problem, live_pairs(a.problem), static_cast<double>(a.problem.keys));
 }
 
 }  // namespace kernel

@@ -21,29 +21,23 @@ double live_pairs(const NeighborPlan& plan) {
   return pairs;
 }
 
-/// `width` products for each pair, and `row` elements moved for each query of each head and each key of each key head.
-template <class T>
-Work attention_work(const NeighborAttentionProblem& p, const NeighborPlan& plan, std::int64_t width, std::int64_t row) {
-  const double pairs = live_pairs(plan), keys = std::min(static_cast<double>(p.keys), pairs);
-  const double rows = static_cast<double>(p.heads * p.queries) + static_cast<double>(p.kv_heads) * keys;
-  return {.flops = 2 * pairs * static_cast<double>(p.batch * p.heads * width),
-          .bytes = sizeof(T) * static_cast<double>(p.batch * row) * rows};
+/// The keys that are read.
+double live_keys(const NeighborAttentionProblem& p, double pairs) {
+  return std::min(static_cast<double>(p.keys), pairs);
 }
 
 }  // namespace
 
-/// Scores and sums of values; q, k, v are read, y written.
 template <class T>
 Work NeighborAttentionForward::work(const Arguments<T>& a) {
-  const std::int64_t d = a.problem.width, dv = a.problem.value_width;
-  return attention_work<T>(a.problem, *a.plan, d + dv, d + dv);
+  const double pairs = live_pairs(*a.plan);
+  return attention_forward_work<T>(a.problem, pairs, live_keys(a.problem, pairs));
 }
 
-/// Scores again, dy·v, and what each pair adds to dv, dq and dk; q, k, v, y, dy are read, dq, dk, dv written.
 template <class T>
 Work NeighborAttentionBackward::work(const Arguments<T>& a) {
-  const std::int64_t d = a.problem.width, dv = a.problem.value_width;
-  return attention_work<T>(a.problem, *a.plan, 3 * d + 2 * dv, 2 * d + 2 * dv);
+  const double pairs = live_pairs(*a.plan);
+  return attention_backward_work<T>(a.problem, pairs, live_keys(a.problem, pairs));
 }
 
 }  // namespace kernel
