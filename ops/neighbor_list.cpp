@@ -49,9 +49,10 @@ const NeighborPlan& NeighborList::backward_plan(bool causal, std::int64_t plain_
     return e.causal == causal && e.plain_columns == plain_columns;
   });
   if (!entry->reversed) {
-    const NeighborSlots rows = rows_of(*this, causal);
-    entry->plan.plain_queries = tiled(reversed(live_lists(rows, 0, plain_columns), keys));
-    entry->plan.queries = tiled(reversed(live_lists(rows, plain_columns, rows.columns), keys));
+    NeighborPlan& plan = entry->plan;
+    plan.segments = make_segments(plan.keys, plan.plain_keys, query_count(), keys);
+    plan.queries = tiled(reversed(left_to_keys(plan.keys, plan.segments.slots), keys));
+    plan.plain_queries = tiled(reversed(left_to_keys(plan.plain_keys, plan.segments.plain_slots), keys));
     entry->reversed = true;
   }
   return entry->plan;

@@ -1,12 +1,20 @@
 // ops/neighbor_list.h: who attends to whom, as a list with a fixed number of slots for each query.
 #pragma once
 
-#include "ops/neighbor_plan.h"
+#include "ops/neighbor_segments.h"
 #include "tensor/tensor.h"
 
 #include <memory>
 
 namespace sq {
+
+/// The live slots of a neighbor list in the form that kernels read. The first `plain_columns` slots stand apart,
+/// because they may be scored with other query vectors.
+struct NeighborPlan {
+  TiledLists keys, plain_keys;        // of each query
+  NeighborSegments segments;          // what the pass over the queries sums up for the keys
+  TiledLists queries, plain_queries;  // of each key: the pairs that no segment sums up, seen from the other side
+};
 
 struct NeighborList {
   Tensor indices;         // i32 [Tq,K]: keys read by each query; -1 = empty slot; a key listed c times counts c times

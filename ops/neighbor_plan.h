@@ -34,13 +34,6 @@ struct TiledLists {
   RaggedLists rest;                 // one list for each list
 };
 
-/// The live slots of a neighbor list: for each query its keys, for each key its queries. The first `plain_columns`
-/// slots stand apart, because they may be scored with other query vectors.
-struct NeighborPlan {
-  TiledLists keys, plain_keys;        // of each query
-  TiledLists queries, plain_queries;  // of each key: the same pairs seen from the other side
-};
-
 /// A table of neighbors: rows × columns of keys, -1 where a slot is empty.
 struct NeighborSlots {
   const std::int32_t* indices;

@@ -237,8 +237,8 @@ void forward_tile(const NeighborAttentionForward::Arguments<T>& a, std::int64_t 
       forward_chunk(a, t, head, is_plain ? head.plain_queries : head.queries, chunk, k, v, b, first_head + g, query);
     }
   };
-  for_chunks(lists, tile, queries, [&](const Chunk& chunk) { all_heads(chunk, false); });
-  for_chunks(plain, tile, queries, [&](const Chunk& chunk) { all_heads(chunk, true); });
+  for_chunks(lists, nullptr, tile, queries, [&](const Chunk& chunk) { all_heads(chunk, false); });
+  for_chunks(plain, nullptr, tile, queries, [&](const Chunk& chunk) { all_heads(chunk, true); });
   for (std::int64_t g = 0; g < group; ++g) finish_head(a, head_of(g), b, first_head + g, query, queries);
 }
 

@@ -1,13 +1,17 @@
-// ops/cpu/neighbor_attention_backward.cpp: gradients in two passes over the same pairs, one from either side, so that
-// every gradient row has one writer: no atomics, no copies to add up, the same bits for any number of threads.
+// ops/cpu/neighbor_attention_backward.cpp: gradients in two passes, so that every sum has one writer: no atomics, no
+// copies to add up, the same bits for any number of threads.
 //
 // With the weights P = 2^(s - L·log2 e), s = q·k scale·log2 e, and δ_i = dy_i·y_i:
-//     by queries   ds_c = scale · P_c (dy·v_c - δ),   dq = Σ_c ds_c k_c                       (lists of keys)
-//     by keys      dv = Σ_i P_i dy_i,                 dk = Σ_i scale · P_i (v·dy_i - δ_i) q_i  (lists of queries)
+//     ds = scale · P (dy·v - δ),   dq_i = Σ_keys ds k,   dk_j = Σ_queries ds q,   dv_j = Σ_queries P dy
+// The pass by queries makes dq of a whole segment of queries (ops/neighbor_segments.h), and with the same P and ds also
+// dk and dv for columns at home in the segment and for its guests. The pass by keys continues the sums of every key:
+// with what segments made for it as their guest, and with the pairs that are left, whose weights it computes once more.
+// That costs less than storing them: far neighbors, and windows that reach across the edge of a segment.
+//
 // Both passes have the form of the forward pass: tiles of lists, whose common entries are columns for small matrix
 // products and whose rest is taken list by list. By queries, queries lie along the lanes of a tile; by keys, keys do,
-// and the two sides change their parts. The weights are computed in each pass, which costs less than storing them. The
-// gradient of a key/value head sums over the query heads that share it, in order.
+// and the two sides change their parts. The gradient of a key/value head sums over the query heads that share it, in
+// order.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/cpu/neighbor_attention_backward.cpp"
 #include "hwy/foreach_target.h"  // must come before highway.h
@@ -35,6 +39,7 @@ template <class T>
 struct BackwardTile {
   T *own_a, *own_b;                                            // transposed and scaled
   T *other_a, *other_b;                                        // rows of a chunk
+  T *own_rows_a, *own_rows_b;                                  // packed copies, where the rows are not packed
   T *sum_a, *sum_b;                                            // padded rows
   T *scores, *slopes, *keep;                                   // of a chunk
   T *log_sums, *delta;                                         // of the queries of the tile, or of a chunk
@@ -45,6 +50,8 @@ struct BackwardTile {
         own_b(scratch.take(kTile * p.value_width)),
         other_a(scratch.take(kTile * padded<T>(p.width))),
         other_b(scratch.take(kTile * padded<T>(p.value_width))),
+        own_rows_a(scratch.take(kTile * padded<T>(p.width))),
+        own_rows_b(scratch.take(kTile * padded<T>(p.value_width))),
         sum_a(scratch.take(kTile * padded<T>(p.width))),
         sum_b(scratch.take(kTile * padded<T>(p.value_width))),
         scores(scratch.take(kTile * kTile)),
@@ -58,8 +65,29 @@ struct BackwardTile {
         rest_delta(scratch.take(kPartRoom)) {}
 
   static std::int64_t size(const NeighborAttentionProblem& p) {
-    return kTile * (p.width + p.value_width + 2 * padded<T>(p.width) + 2 * padded<T>(p.value_width) + 2 * kTile + 2) +
+    return kTile * (p.width + p.value_width + 3 * padded<T>(p.width) + 3 * padded<T>(p.value_width) + 2 * kTile + 2) +
            kTile * kTile * (p.dropout.p > 0) + 4 * kPartRoom;
+  }
+};
+
+/// The sums for dk and dv that a segment makes: padded rows for the keys at home in it, then for its guests.
+template <class T>
+struct SegmentSums {
+  T *dk, *dv;  // null when not wanted
+};
+
+/// The guests' sums of all segments of one (batch row, key/value head) after another, [guests][width] for dk and
+/// [guests][value_width] for dv.
+template <class T>
+struct GuestSums {
+  T *dk, *dv;
+  std::int64_t count, width, value_width;
+
+  T* dk_row(const NeighborAttentionProblem& p, std::int64_t b, std::int64_t kv_head, std::int64_t guest) const {
+    return dk + ((b * p.kv_heads + kv_head) * count + guest) * width;
+  }
+  T* dv_row(const NeighborAttentionProblem& p, std::int64_t b, std::int64_t kv_head, std::int64_t guest) const {
+    return dv + ((b * p.kv_heads + kv_head) * count + guest) * value_width;
   }
 };
 
@@ -126,31 +154,70 @@ HWY_INLINE void part_slopes(const NeighborAttentionProblem& p, const BackwardTil
 // ---------------------------------------------------------------------------------------------------------------------
 // By queries.
 
-/// dq of one tile of queries of head h (or dplain_q, with the plain slots).
+/// sums(slot of row n) += Σ_lanes A(n, lane) B(lane) for the rows n of a chunk that have a slot. `buffer` holds a
+/// chunk's rows.
+template <class T>
+void add_to_slots(Product<T> p, const Chunk& chunk, std::int64_t columns, T* sums, T* buffer) {
+  const std::int32_t first = chunk.slots[0];
+  bool in_place = true, any = false;
+  for (std::int64_t n = 0; n < chunk.count; ++n) {
+    in_place = in_place && chunk.slots[n] == first + n;
+    any = any || chunk.slots[n] >= 0;
+  }
+  if (!any) return;
+  p.c_row = columns;
+  if (in_place && first >= 0) {
+    p.c = sums + first * columns;
+    sum_over_lanes<Start::keep>(p, chunk.mask, columns);
+    return;
+  }
+  p.c = buffer;
+  std::fill_n(buffer, chunk.count * columns, T(0));
+  sum_over_lanes<Start::keep>(p, chunk.mask, columns);
+  for (std::int64_t n = 0; n < chunk.count; ++n)
+    if (chunk.slots[n] >= 0) add_scaled(T(1), buffer + n * columns, sums + chunk.slots[n] * columns, columns);
+}
+
+/// One tile of queries of head h: dq, and what it adds to the sums of its segment. For the plain slots q and dq are
+/// those of plain_q.
 template <class T>
 void backward_queries(const NeighborAttentionBackward::Arguments<T>& a, const BackwardTile<T>& t,
-                      const TiledLists& lists, const HeadRows<const T>& q, const HeadRows<T>& dq, std::int64_t b,
-                      std::int64_t h, std::int64_t tile) {
+                      const TiledLists& lists, const std::vector<std::int32_t>& slots, const HeadRows<const T>& q,
+                      const HeadRows<T>& dq, const SegmentSums<T>& sums, std::int64_t b, std::int64_t h,
+                      std::int64_t tile) {
   const NeighborAttentionProblem& p = a.problem;
   const std::int64_t query = tile * kTile, queries = std::min(kTile, p.queries - query);
-  const std::int64_t kv_head = h / (p.heads / p.kv_heads), width = padded<T>(p.width);
+  const std::int64_t kv_head = h / (p.heads / p.kv_heads);
+  const std::int64_t width = padded<T>(p.width), value_width = padded<T>(p.value_width);
   const T log2e = static_cast<T>(std::numbers::log2e), scale = static_cast<T>(p.scale);
   const std::int64_t row = (b * p.heads + h) * p.queries + query;
   std::fill_n(t.sum_a, queries * width, T(0));
+  PackedRows<T> q_rows{}, dy_rows{};
   if (lists.columns.count(tile) > 0) {
     transpose_tile(q.at(b, h, query), q.row, queries, p.width, scale * log2e, t.own_a);
     transpose_tile(a.dy.at(b, h, query), a.dy.row, queries, p.value_width, scale, t.own_b);
+    q_rows = packed_rows(q.at(b, h, query), q.row, queries, p.width, t.own_rows_a);
+    dy_rows = packed_rows(a.dy.at(b, h, query), a.dy.row, queries, p.value_width, t.own_rows_b);
     for (std::int64_t r = 0; r < kTile; ++r) {
       t.log_sums[r] = r < queries ? a.log_sums[row + r] * log2e : T(0);
       t.delta[r] = r < queries ? a.delta[row + r] * scale : T(0);
     }
   }
-  for_chunks(lists, tile, queries, [&](const Chunk& chunk) {
+  for_chunks(lists, &slots, tile, queries, [&](const Chunk& chunk) {
     const PackedRows<T> k = chunk_rows(a.k, b, kv_head, chunk, p.width, t.other_a);
     const PackedRows<T> v = chunk_rows(a.v, b, kv_head, chunk, p.value_width, t.other_b);
     chunk_slopes<Queries::in_lanes>(p, t, chunk, k, v, b, h, query);
-    sum_over_rows<Start::keep>(Product<T>{t.slopes, 1, kTile, k.data, k.stride, t.sum_a, width}, chunk.mask, width);
+    if (dq)
+      sum_over_rows<Start::keep>(Product<T>{t.slopes, 1, kTile, k.data, k.stride, t.sum_a, width}, chunk.mask, width);
+    // The rows of keys and values are not needed any more: their memory serves for sums.
+    if (sums.dk)
+      add_to_slots(Product<T>{t.slopes, kTile, 1, q_rows.data, q_rows.stride, nullptr, 0}, chunk, width, sums.dk,
+                   t.other_a);
+    if (sums.dv)
+      add_to_slots(Product<T>{t.scores, kTile, 1, dy_rows.data, dy_rows.stride, nullptr, 0}, chunk, value_width,
+                   sums.dv, t.other_b);
   });
+  if (!dq) return;
   for_parts(lists.rest, query, query + queries, kPart, [&](std::span<const Segment> part) {
     part_slopes(
         p, t, lists.rest, part, q, a.dy, a.k, a.v, b, h, h, kv_head, kv_head,
@@ -166,21 +233,51 @@ void backward_queries(const NeighborAttentionBackward::Arguments<T>& a, const Ba
   for (std::int64_t r = 0; r < queries; ++r) std::copy_n(t.sum_a + r * width, p.width, dq.at(b, h, query + r));
 }
 
+/// All tiles of a segment at one key/value head.
 template <class T>
-void pass_by_queries(const NeighborAttentionBackward::Arguments<T>& a) {
+void backward_segment(const NeighborAttentionBackward::Arguments<T>& a, const GuestSums<T>& guests, std::int64_t b,
+                      std::int64_t kv_head, std::int64_t segment) {
   const NeighborAttentionProblem& p = a.problem;
-  const TiledLists &keys = a.plan->keys, &plain = a.plan->plain_keys;
-  const std::int64_t group = p.heads / p.kv_heads;
-  for_tiles(p, keys, plain, 3, [&](std::int64_t b, std::int64_t kv_head, std::int64_t tile) {
-    const std::int64_t begin = tile * kTile, end = std::min(begin + kTile, p.queries);
-    Scratch<T> scratch(BackwardTile<T>::size(p));
-    const BackwardTile<T> t(scratch, p);
+  const NeighborSegments& segments = a.plan->segments;
+  const std::int64_t group = p.heads / p.kv_heads, width = padded<T>(p.width), value_width = padded<T>(p.value_width);
+  const std::int64_t first = segment * segments.rows, end = std::min(first + segments.rows, p.queries);
+  const std::int64_t visitors = segments.guests.count(segment), rows = segments.rows + visitors;
+  Scratch<T> scratch(BackwardTile<T>::size(p) + rows * ((a.dk ? width : 0) + (a.dv ? value_width : 0)));
+  const BackwardTile<T> t(scratch, p);
+  const SegmentSums<T> sums{a.dk ? scratch.take(rows * width) : nullptr,
+                            a.dv ? scratch.take(rows * value_width) : nullptr};
+  if (sums.dk) std::fill_n(sums.dk, rows * width, T(0));
+  if (sums.dv) std::fill_n(sums.dv, rows * value_width, T(0));
+  for (std::int64_t query = first; query < end; query += kTile)
     for (std::int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
-      for (std::int64_t i = begin; i < end; ++i)
+      for (std::int64_t i = query; i < std::min(query + kTile, end); ++i)
         a.delta[(b * p.heads + h) * p.queries + i] = dot(a.y.at(b, h, i), a.dy.at(b, h, i), p.value_width);
-      if (a.dq) backward_queries(a, t, keys, a.q, a.dq, b, h, tile);
-      if (a.dplain_q) backward_queries(a, t, plain, a.plain_q, a.dplain_q, b, h, tile);
+      backward_queries(a, t, a.plan->keys, segments.slots, a.q, a.dq, sums, b, h, query / kTile);
+      if (a.plain_q)
+        backward_queries(a, t, a.plan->plain_keys, segments.plain_slots, a.plain_q, a.dplain_q, sums, b, h,
+                         query / kTile);
     }
+  for (std::int64_t r = std::max<std::int64_t>(0, -first - segments.shift); r < segments.rows; ++r) {
+    const std::int64_t key = first + segments.shift + r;
+    if (key >= p.keys) break;
+    if (a.dk) std::copy_n(sums.dk + r * width, p.width, a.dk.at(b, kv_head, key));
+    if (a.dv) std::copy_n(sums.dv + r * value_width, p.value_width, a.dv.at(b, kv_head, key));
+  }
+  for (std::int64_t n = 0; n < visitors; ++n) {
+    const std::int64_t guest = segments.guests.first(segment) + n;
+    if (a.dk) std::copy_n(sums.dk + (segments.rows + n) * width, width, guests.dk_row(p, b, kv_head, guest));
+    if (a.dv)
+      std::copy_n(sums.dv + (segments.rows + n) * value_width, value_width, guests.dv_row(p, b, kv_head, guest));
+  }
+}
+
+template <class T>
+void pass_by_queries(const NeighborAttentionBackward::Arguments<T>& a, const GuestSums<T>& guests) {
+  const NeighborAttentionProblem& p = a.problem;
+  const std::int64_t segments = a.plan->segments.segments();
+  cpu::parallel_for(p.batch * p.kv_heads * segments, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t task = begin; task < end; ++task)
+      backward_segment(a, guests, task / segments / p.kv_heads, task / segments % p.kv_heads, task % segments);
   });
 }
 
@@ -196,7 +293,7 @@ void backward_keys(const NeighborAttentionBackward::Arguments<T>& a, const Backw
   const std::int64_t width = padded<T>(p.width), value_width = padded<T>(p.value_width);
   const T log2e = static_cast<T>(std::numbers::log2e), scale = static_cast<T>(p.scale);
   const std::int64_t row = (b * p.heads + h) * p.queries, kv_head = h / (p.heads / p.kv_heads);
-  for_chunks(lists, tile, keys, [&](const Chunk& chunk) {
+  for_chunks(lists, nullptr, tile, keys, [&](const Chunk& chunk) {
     const PackedRows<T> queries = chunk_rows(q, b, h, chunk, p.width, t.other_a);
     const PackedRows<T> upstream = chunk_rows(a.dy, b, h, chunk, p.value_width, t.other_b);
     for (std::int64_t n = 0; n < chunk.count; ++n) {
@@ -234,19 +331,46 @@ void backward_keys(const NeighborAttentionBackward::Arguments<T>& a, const Backw
   });
 }
 
+/// The sums of a tile of keys so far: what the segment at home there has stored, and what it was given as a guest.
 template <class T>
-void pass_by_keys(const NeighborAttentionBackward::Arguments<T>& a) {
+void begin_keys(const NeighborAttentionBackward::Arguments<T>& a, const BackwardTile<T>& t, const GuestSums<T>& guests,
+                std::int64_t b, std::int64_t kv_head, std::int64_t key, std::int64_t keys) {
+  const NeighborAttentionProblem& p = a.problem;
+  const NeighborSegments& segments = a.plan->segments;
+  const std::int64_t width = padded<T>(p.width), value_width = padded<T>(p.value_width);
+  for (std::int64_t r = 0; r < keys; ++r) {
+    T *dk = t.sum_a + r * width, *dv = t.sum_b + r * value_width;
+    std::fill_n(dk, width, T(0));
+    std::fill_n(dv, value_width, T(0));
+    if (key + r >= segments.shift) {
+      if (a.dk) std::copy_n(a.dk.at(b, kv_head, key + r), p.width, dk);
+      if (a.dv) std::copy_n(a.dv.at(b, kv_head, key + r), p.value_width, dv);
+    }
+    for (std::int64_t n = 0; n < segments.visits.count(key + r); ++n) {
+      const std::int64_t guest = segments.visits.entries(key + r)[n];
+      if (a.dk) add_scaled(T(1), guests.dk_row(p, b, kv_head, guest), dk, width);
+      if (a.dv) add_scaled(T(1), guests.dv_row(p, b, kv_head, guest), dv, value_width);
+    }
+  }
+}
+
+template <class T>
+void pass_by_keys(const NeighborAttentionBackward::Arguments<T>& a, const GuestSums<T>& guests) {
   const NeighborAttentionProblem& p = a.problem;
   const TiledLists &queries = a.plan->queries, &plain = a.plan->plain_queries;
+  const NeighborSegments& segments = a.plan->segments;
   const std::int64_t group = p.heads / p.kv_heads;
   const std::int64_t width = padded<T>(p.width), value_width = padded<T>(p.value_width);
   for_tiles(p, queries, plain, 4, [&](std::int64_t b, std::int64_t kv_head, std::int64_t tile) {
     const std::int64_t key = tile * kTile, keys = std::min(kTile, p.keys - key);
+    const std::int64_t columns = queries.columns.count(tile) + plain.columns.count(tile);
+    const auto among = [&](const RaggedLists& lists) { return lists.first(key + keys) - lists.first(key); };
+    const bool complete = columns + among(queries.rest) + among(plain.rest) + among(segments.visits) == 0;
+    if (complete && key >= segments.shift) return;
     Scratch<T> scratch(BackwardTile<T>::size(p));
     const BackwardTile<T> t(scratch, p);
-    std::fill_n(t.sum_a, keys * width, T(0));
-    std::fill_n(t.sum_b, keys * value_width, T(0));
-    if (queries.columns.count(tile) + plain.columns.count(tile) > 0) {
+    begin_keys(a, t, guests, b, kv_head, key, keys);
+    if (columns > 0) {
       transpose_tile(a.k.at(b, kv_head, key), a.k.row, keys, p.width,
                      static_cast<T>(p.scale) * static_cast<T>(std::numbers::log2e), t.own_a);
       transpose_tile(a.v.at(b, kv_head, key), a.v.row, keys, p.value_width, static_cast<T>(p.scale), t.own_b);
@@ -274,8 +398,16 @@ void backward(const NeighborAttentionBackward::Arguments<T>& arguments) {
     if (a.plain_q) a.plain_q = plain_queries.pack(a.plain_q, p.batch, p.heads, p.queries, p.width);
     a.dy = upstream.pack(a.dy, p.batch, p.heads, p.queries, p.value_width);
   }
-  pass_by_queries(a);
-  if (a.dk || a.dv) pass_by_keys(a);
+  const auto count = static_cast<std::int64_t>(a.plan->segments.guests.entry.size());
+  const std::int64_t width = padded<T>(p.width), value_width = padded<T>(p.value_width);
+  Scratch<T> memory(p.batch * p.kv_heads * count * (width + value_width));
+  const GuestSums<T> guests{.dk = memory.take(p.batch * p.kv_heads * count * width),
+                            .dv = memory.take(p.batch * p.kv_heads * count * value_width),
+                            .count = count,
+                            .width = width,
+                            .value_width = value_width};
+  pass_by_queries(a, guests);
+  if (a.dk || a.dv) pass_by_keys(a, guests);
 }
 
 }  // namespace

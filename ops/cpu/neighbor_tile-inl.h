@@ -22,6 +22,7 @@
 #include "tensor/random.h"
 
 #include <span>
+#include <vector>
 
 HWY_BEFORE_NAMESPACE();
 namespace sq::kernel::HWY_NAMESPACE {
@@ -37,19 +38,32 @@ static_assert(kTile == TiledLists::kTileRows);
 struct Chunk {
   const std::int32_t* entries;
   const std::int32_t* repeats;  // or null
+  const std::int32_t* slots;    // where a segment sums up for the entries (NeighborSegments), or null
   std::int64_t count;
   PairMask mask;
 };
 
-/// Calls use(chunk) for all columns of a tile of `lanes` lists.
+/// How many of `left` ascending entries make a chunk: up to kTile, and none beyond a gap behind which a band of
+/// neighboring rows begins, so that bands are read in place.
+inline std::int64_t chunk_length(const std::int32_t* entries, std::int64_t left) {
+  constexpr std::int64_t kBand = kTile / 2;
+  const std::int64_t most = std::min(kTile, left);
+  for (std::int64_t n = 1; n < most && n + kBand <= left; ++n)
+    if (entries[n] != entries[n - 1] + 1 && entries[n + kBand - 1] == entries[n] + kBand - 1) return n;
+  return most;
+}
+
+/// Calls use(chunk) for all columns of a tile of `lanes` lists. `slots`, if any, are those of all columns of `lists`.
 template <class Use>
-HWY_INLINE void for_chunks(const TiledLists& lists, std::int64_t tile, std::int64_t lanes, Use use) {
+HWY_INLINE void for_chunks(const TiledLists& lists, const std::vector<std::int32_t>* slots, std::int64_t tile,
+                           std::int64_t lanes, Use use) {
   const std::int64_t total = lists.columns.count(tile);
-  for (std::int64_t first = 0; first < total; first += kTile) {
+  for (std::int64_t first = 0, count; first < total; first += count) {
     Chunk chunk;
     chunk.entries = lists.columns.entries(tile) + first;
     chunk.repeats = lists.columns.repeats(tile) ? lists.columns.repeats(tile) + first : nullptr;
-    chunk.count = std::min(kTile, total - first);
+    chunk.slots = slots ? slots->data() + lists.columns.first(tile) + first : nullptr;
+    chunk.count = count = chunk_length(chunk.entries, total - first);
     chunk.mask.rows = chunk.count;
     chunk.mask.lanes = lanes;
     std::copy_n(lists.rows.begin() + lists.columns.first(tile) + first, chunk.count, chunk.mask.bits.begin());
