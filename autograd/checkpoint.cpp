@@ -1,5 +1,6 @@
 #include "autograd/checkpoint.h"
 
+#include "autograd/autocast.h"
 #include "autograd/engine.h"
 #include "tensor/random.h"
 
@@ -29,7 +30,7 @@ Tensor checkpoint(const std::function<Tensor(const std::vector<Tensor>&)>& funct
     const NoGrad unrecorded;
     result = detach(function(inputs));
   }
-  auto recompute = [function, generator](const Saved& saved, std::span<const Tensor> dys) {
+  auto recompute = [function, generator, products = autocast_dtype()](const Saved& saved, std::span<const Tensor> dys) {
     std::vector<Tensor> again;
     for (std::size_t i = 0; i < saved.size(); ++i) {
       again.push_back(detach(saved[i]));
@@ -38,6 +39,7 @@ Tensor checkpoint(const std::function<Tensor(const std::vector<Tensor>&)>& funct
     const RestoreGenerator restore;
     default_generator() = generator;
     const GradMode recorded(true);
+    const Autocast as_before(products);
     const Tensor output = function(again);
     if (requires_grad(output)) backward(output, dys[0]);
     Gradients gradients;

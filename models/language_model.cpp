@@ -177,7 +177,8 @@ Tensor LanguageModel::hidden_of_documents(const Tensor& ids, const SequenceInfo&
 }
 
 Tensor LanguageModel::project(const Tensor& x) const {
-  return linear(x, head_ ? head_->weight() : token_embedding_->weight(), {});
+  const Tensor weight = head_ ? head_->weight() : token_embedding_->weight();
+  return cast(linear(autocast(x), autocast(weight), {}), x.dtype());
 }
 
 Tensor LanguageModel::forward(const Tensor& ids, const SequenceInfo& info) { return project(hidden(ids, info)); }
@@ -186,7 +187,7 @@ Tensor LanguageModel::loss(const Tensor& ids, const Tensor& targets, const Cross
                            const SequenceInfo& info) {
   require(targets.shape() == ids.shape(), "model", "targets {} do not fit ids {}", targets, ids);
   const Tensor counted = info.lengths.empty() ? targets : without_padding(targets, info.lengths, options.ignore_index);
-  const Tensor x = hidden(ids, info), weight = head_ ? head_->weight() : token_embedding_->weight();
+  const Tensor x = autocast(hidden(ids, info)), weight = head_ ? head_->weight() : token_embedding_->weight();
   return linear_cross_entropy(x, cast(weight, x.dtype()), counted, options);
 }
 

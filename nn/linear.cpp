@@ -1,5 +1,6 @@
 #include "nn/linear.h"
 
+#include "ops/cast.h"
 #include "ops/matmul.h"
 
 namespace sq {
@@ -17,6 +18,6 @@ Linear::Linear(Tensor weight, Tensor bias) : weight_(add_parameter("weight", std
   bias_ = add_parameter("bias", std::move(bias));
 }
 
-Tensor Linear::forward(const Tensor& x) const { return linear(x, weight_, bias_); }
+Tensor Linear::forward(const Tensor& x) const { return linear(autocast(x), autocast(weight_), autocast(bias_)); }
 
 }  // namespace sq

@@ -1,5 +1,6 @@
 #include "ops/cast.h"
 
+#include "autograd/autocast.h"
 #include "autograd/node.h"
 #include "tensor/memory.h"
 
@@ -12,5 +13,7 @@ Tensor cast(const Tensor& x, DType dtype) {
   return record("cast", {x}, y, {},
                 [from = x.dtype()](const Saved&, const Tensor& dy) -> Gradients { return {packed_copy(dy, from)}; });
 }
+
+Tensor autocast(const Tensor& x) { return x.defined() && x.dtype() == DType::f32 ? cast(x, autocast_dtype()) : x; }
 
 }  // namespace sq

@@ -9,4 +9,8 @@ namespace sq {
 /// gradient is cast back: dx = cast(dy). To or from integers nothing is differentiated.
 Tensor cast(const Tensor& x, DType dtype);
 
+/// An f32 operand of a product in the dtype of the Autocast in force (autograd/autocast.h); any other tensor, and every
+/// one without an Autocast, as it is.
+Tensor autocast(const Tensor& x);
+
 }  // namespace sq

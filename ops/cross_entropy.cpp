@@ -47,7 +47,7 @@ Losses losses_of(std::string_view op, const Tensor& logits, const Tensor& target
 }  // namespace
 
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const CrossEntropyOptions& options) {
-  if (computes_in_f32(logits)) return cast(cross_entropy(cast(logits, DType::f32), targets, options), logits.dtype());
+  if (computes_in_f32(logits)) return cross_entropy(cast(logits, DType::f32), targets, options);
 
   const Losses losses = losses_of("cross_entropy", logits, targets, options);
   const std::int64_t counted = kernel::count_targets("cross_entropy", losses.targets, options.ignore_index);

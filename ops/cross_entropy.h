@@ -15,9 +15,9 @@ struct CrossEntropyOptions {
 //   ℓ = lse - (1 - σ) z_t - σ mean_v z_v,
 // and the loss is the mean of ℓ over the n counted positions. All leading axes are flattened into N.
 // Gradient:  dz_v = (dy/n) · (e^(z_v - lse) - (1 - σ)[v = t] - σ/V), and 0 at ignored positions.
-// Floats of any dtype (16-bit ones are computed in f32); targets i64 or i32. The functions throw Error when shapes or
-// dtypes do not fit, when a target is neither the ignored one nor in 0 … V-1 (naming it), and when σ is outside [0,1).
-// Sums over positions run in double and in order.
+// Floats of any dtype (16-bit ones are computed in f32, and their loss is f32); targets i64 or i32. The functions throw
+// Error when shapes or dtypes do not fit, when a target is neither the ignored one nor in 0 … V-1 (naming it), and when
+// σ is outside [0,1). Sums over positions run in double and in order.
 
 /// The mean loss, a tensor of rank 0. logits [..., V], targets [...].
 /// Saves logits, targets and lse: probabilities are formed again in the backward pass, directly in the gradient.

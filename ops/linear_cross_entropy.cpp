@@ -19,8 +19,7 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor&
   require(targets.shape() == leading, op, "targets {} do not fit x {}", targets, x);
   require(options.label_smoothing >= 0 && options.label_smoothing < 1, op, "label smoothing {} is outside [0, 1)",
           options.label_smoothing);
-  if (computes_in_f32(x))
-    return cast(linear_cross_entropy(cast(x, DType::f32), cast(weight, DType::f32), targets, options), x.dtype());
+  if (computes_in_f32(x)) return linear_cross_entropy(cast(x, DType::f32), cast(weight, DType::f32), targets, options);
 
   const Tensor input = packed(x), projection = packed(weight);
   const Tensor ids = checked_index(op, targets, weight.size(0), &options.ignore_index);

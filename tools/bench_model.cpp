@@ -1,6 +1,7 @@
 // subquad bench train, subquad bench decode: whole models on random tokens.
 #include "tools/bench_model.h"
 
+#include "autograd/autocast.h"
 #include "autograd/engine.h"
 #include "models/estimate.h"
 #include "tensor/memory.h"
@@ -54,7 +55,8 @@ TrainingBench::TrainingBench(const BenchModelOptions& o, std::int64_t tokens)
 TrainingBench::TrainingBench(const BenchModelOptions& o, std::int64_t tokens, const RunConfig& config)
     : batch(o.batch_size == 0 ? config.training.batch_size : o.batch_size),
       context(training_context(config, tokens)),
-      model(config.model, o.bench.common.options()),
+      model(config.model),
+      dtype_(o.bench.common.options().dtype),
       optimizer_(model, {.weight_decay = config.training.weight_decay}),
       ids_(random_ids(batch, context, config.model.vocab_size)),
       targets_(random_ids(batch, context, config.model.vocab_size)) {
@@ -68,6 +70,7 @@ void TrainingBench::step() {
   Tensor loss;
   {
     const ProfileSpan phase(SpanKind::phase, "forward");
+    const Autocast precision(dtype_);
     loss = model.loss(ids_, targets_);
     loss_ = loss.item();
   }

@@ -38,6 +38,7 @@ class TrainingBench {
  private:
   TrainingBench(const BenchModelOptions& options, std::int64_t context, const RunConfig& config);
 
+  DType dtype_;  // of products
   AdamW optimizer_;
   Tensor ids_, targets_;
   double loss_ = 0;

@@ -38,6 +38,7 @@ TrainerOptions trainer_options(const TrainingConfig& t) {
   options.keep_checkpoints = t.keep_checkpoints;
   options.max_bad_steps = t.max_bad_steps;
   options.loss_smoothing = t.progress_smoothing;
+  options.dtype = parse_dtype(choices(t.dtype)[static_cast<std::size_t>(t.dtype)]);
   options.optimizer = {.beta1 = t.beta1,
                        .beta2 = t.beta2,
                        .epsilon = t.epsilon,
@@ -77,9 +78,6 @@ std::shared_ptr<const Tokenizer> earlier_tokenizer(const RunOptions& options) {
 }  // namespace
 
 TrainingRun::TrainingRun(const RunConfig& config, RunOptions options) : config_(config), options_(std::move(options)) {
-  require_input(config_.training.dtype == TrainingDType::f32, "train",
-                "training.dtype {} is not supported yet; use f32",
-                choices(config_.training.dtype)[static_cast<std::size_t>(config_.training.dtype)]);
   const std::optional<TrainingConfig> earlier = earlier_training(options_);
   if (config_.training.decay_steps == 0)  // fixed when the run begins
     config_.training.decay_steps = earlier ? earlier->decay_steps : config_.training.steps;

@@ -37,7 +37,7 @@ class TrainingRun {
  public:
   /// Reads the data, builds the model and the trainer and, with RunStart::resume, takes over the newest checkpoint.
   /// Nothing is written before all of this has succeeded. Throws UsageError for bad data, configurations that do not
-  /// fit (an input longer than the model reads, a 16-bit dtype), a folder that holds a run, or on resuming one that
+  /// fit (an input longer than the model reads), a folder that holds a run, or on resuming one that
   /// holds none or was made with another configuration or other data (the keys that differ are named).
   TrainingRun(const RunConfig& config, RunOptions options);
   ~TrainingRun();

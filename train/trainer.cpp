@@ -1,5 +1,6 @@
 #include "train/trainer.h"
 
+#include "autograd/autocast.h"
 #include "autograd/engine.h"
 #include "ops/gradient_norm.h"
 #include "tensor/memory.h"
@@ -51,6 +52,8 @@ void validate(const TrainerOptions& o) {
 Trainer::Trainer(TrainingJob job, const TrainerOptions& options)
     : job_(std::move(job)), options_(options), optimizer_(job_.model, options.optimizer) {
   validate(options);
+  require(options.dtype == DType::f32 || is_half(options.dtype), "trainer",
+          "dtype {} is not offered; use f32, bf16 or f16", name(options.dtype));
   require(job_.data && job_.loss, "trainer", "a job needs data and a loss function");
 }
 
@@ -107,6 +110,7 @@ Trainer::Outcome Trainer::train_step(StepReport& report) {
   if (const Outcome fetched = fetch_group(); fetched != Outcome::done) return fetched;
   report.learning_rate = learning_rate_at(options_.schedule, counters_.step);
   report.grad_norm = kNaN;
+  report.loss_scale = loss_scale();
   if (!accumulate_gradients(report)) {
     job_.model.clear_gradients();
     default_generator() = generator_;  // the same random numbers when the step is begun again
@@ -149,8 +153,14 @@ double Trainer::weight(const MicroBatch& batch) const {
   return options_.faithful ? 1 : static_cast<double>(batch.counted);
 }
 
-/// Leaves in the parameters the gradient of Σ share_i · loss_i and in the report the mean loss, or why there is none.
-/// Returns false when the run was stopped in between.
+/// In the run's precision.
+Tensor Trainer::loss(const Tensor& ids, const Tensor& targets) const {
+  const Autocast precision(options_.dtype);
+  return job_.loss(ids, targets);
+}
+
+/// Leaves in the parameters the gradient of scale · Σ share_i · loss_i and in the report the mean loss, or why there is
+/// none. Returns false when the run was stopped in between.
 bool Trainer::accumulate_gradients(StepReport& report) {
   double total = 0;
   for (const MicroBatch& batch : group_) total += weight(batch);
@@ -163,25 +173,30 @@ bool Trainer::accumulate_gradients(StepReport& report) {
   for (const MicroBatch& batch : group_) {
     if (stopped()) return false;
     if (batch.counted == 0) continue;
-    const Tensor loss = job_.loss(batch.ids, batch.targets);
+    const Tensor loss = this->loss(batch.ids, batch.targets);
     const double value = loss.item();
     report.loss += value * (weight(batch) / total);
     if (!std::isfinite(value)) {
       report.skipped = fmt::format("the loss is {}", value_name(value));
       return true;
     }
-    backward(loss, Tensor::full(loss.shape(), weight(batch) / whole, loss.options()));
+    backward(loss, Tensor::full(loss.shape(), report.loss_scale * weight(batch) / whole, loss.options()));
   }
   return true;
 }
 
 void Trainer::update(StepReport& report) {
-  report.grad_norm = optimizer_.gradient_norm();
+  report.grad_norm = optimizer_.gradient_norm() / report.loss_scale;
   if (!std::isfinite(report.grad_norm)) {
-    report.skipped = fmt::format("the norm of the gradient is {}", value_name(report.grad_norm));
+    report.overflowed = options_.dtype == DType::f16 && loss_scale_.overflowed();
+    report.skipped = report.overflowed
+                         ? fmt::format("the gradient overflows f16; the loss scale falls to {}", loss_scale())
+                         : fmt::format("the norm of the gradient is {}", value_name(report.grad_norm));
     return;
   }
-  optimizer_.step(report.learning_rate, options_.max_norm > 0 ? clip_factor(report.grad_norm, options_.max_norm) : 1);
+  const double clip = options_.max_norm > 0 ? clip_factor(report.grad_norm, options_.max_norm) : 1;
+  optimizer_.step(report.learning_rate, clip / report.loss_scale);
+  loss_scale_.succeeded();
 }
 
 /// Moves the counters past the step and completes the report.
@@ -202,7 +217,7 @@ void Trainer::count_step(StepReport& report) {
     counters_.epoch_loss += total * report.loss;
     counters_.epoch_weight += total;
   } else {
-    ++counters_.bad_steps;
+    if (!report.overflowed) ++counters_.bad_steps;
     notify(fmt::format("step {}: {}; the update is left out", counters_.step, report.skipped));
   }
   report.ends_epoch = group_.back().ends_epoch;
@@ -248,9 +263,9 @@ bool Trainer::evaluation_due(const StepReport& report) const {
 
 /// Nothing when the run is stopped meanwhile.
 std::optional<double> Trainer::validation_loss() {
-  const auto evaluation =
-      evaluate(job_.model, job_.loss, *job_.validation,
-               {.batch_size = options_.eval_batch_size, .mean_of_batches = options_.faithful, .stop = job_.stop});
+  const auto evaluation = evaluate(
+      job_.model, [this](const Tensor& ids, const Tensor& targets) { return loss(ids, targets); }, *job_.validation,
+      {.batch_size = options_.eval_batch_size, .mean_of_batches = options_.faithful, .stop = job_.stop});
   return evaluation ? std::optional(evaluation->loss) : std::nullopt;
 }
 
@@ -258,6 +273,7 @@ void Trainer::write_metrics(const StepReport& report) {
   if (!metrics_) return;
   Json line = {{"step", report.step},           {"loss", report.loss},     {"lr", report.learning_rate},
                {"grad_norm", report.grad_norm}, {"tokens", report.tokens}, {"tokens_per_s", report.tokens_per_s}};
+  if (options_.dtype == DType::f16) line["loss_scale"] = report.loss_scale;
   if (report.val_loss) line["val_loss"] = *report.val_loss;
   if (!report.skipped.empty()) line["skipped"] = report.skipped;
   const bool refused = !metrics_->append(line);
@@ -279,7 +295,10 @@ std::string Trainer::find_culprit() {
   try {
     const AnomalyMode watch;
     for (const MicroBatch& batch : group_)
-      if (batch.counted > 0) backward(job_.loss(batch.ids, batch.targets));
+      if (batch.counted > 0) {
+        const Tensor loss = this->loss(batch.ids, batch.targets);
+        backward(loss, Tensor::full(loss.shape(), loss_scale(), loss.options()));
+      }
   } catch (const Error& error) {
     return error.what();
   }

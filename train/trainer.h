@@ -15,6 +15,7 @@
 #include "train/data/batch_loader.h"
 #include "train/evaluate.h"
 #include "train/log.h"
+#include "train/loss_scale.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
 
@@ -42,6 +43,7 @@ struct TrainerOptions {
   std::int64_t max_bad_steps = 5;     // stop after so many steps in a row without a finite loss and gradient
   double loss_smoothing = 0.98;       // β of the smoothed loss
   std::int64_t loader_depth = 4;      // batches prepared ahead
+  DType dtype = DType::f32;           // of products (autograd/autocast.h); with f16 the loss is scaled (loss_scale.h)
   AdamWSettings optimizer = {};
   Schedule schedule = {};
   /// The original HALO-S trainer: each batch's share is 1 / accumulation also where fewer are left, losses are means
@@ -65,6 +67,8 @@ struct StepReport {
   double tokens_per_s = 0;  // of this step
   bool ends_epoch = false;
   std::string skipped = {};  // why there was no update; empty when there was one
+  bool overflowed = false;   // because f16 gradients overflowed, which a smaller loss scale mends
+  double loss_scale = 1;     // of this step
   std::optional<double> val_loss = {};
 };
 
@@ -114,8 +118,8 @@ class Trainer {
   /// Trains until a limit is reached, the data end, or `stop` becomes true; then a checkpoint is written. An
   /// interrupted step is taken back: resuming begins it again from its first batch. Where a loss or a gradient is not
   /// finite the update is left out and reported; after max_bad_steps in a row Error is thrown, naming the operation
-  /// that made the first NaN or infinity. A checkpoint that cannot be written is reported and training goes on; only
-  /// when the last one fails is Error thrown.
+  /// that made the first NaN or infinity; f16 gradients that a smaller loss scale mends do not count. A checkpoint that
+  /// cannot be written is reported and training goes on; only when the last one fails is Error thrown.
   TrainingResult run();
 
   /// Steps finished since the run began.
@@ -147,6 +151,8 @@ class Trainer {
   Outcome train_step(StepReport& report);
   Outcome fetch_group();
   double weight(const MicroBatch& batch) const;
+  Tensor loss(const Tensor& ids, const Tensor& targets) const;
+  double loss_scale() const { return options_.dtype == DType::f16 ? loss_scale_.value() : 1; }
   bool accumulate_gradients(StepReport& report);
   void update(StepReport& report);
   void count_step(StepReport& report);
@@ -168,6 +174,7 @@ class Trainer {
   TrainingJob job_;
   TrainerOptions options_;
   AdamW optimizer_;
+  LossScale loss_scale_;
   std::unique_ptr<BatchLoader> loader_;
   std::unique_ptr<MetricsFile> metrics_;
   bool metrics_refused_ = false;

@@ -24,6 +24,7 @@ Json settings_json(const TrainerOptions& o) {
   return {{"accumulation", o.accumulation},
           {"max_norm", o.max_norm},
           {"faithful", o.faithful},
+          {"dtype", sq::name(o.dtype)},
           {"schedule",
            {{"shape", name(s.shape)},
             {"learning_rate", s.learning_rate},
@@ -67,6 +68,7 @@ Json Trainer::state_json() const {
           {"val_loss", number(counters_.val_loss)},
           {"epochs", epochs},
           {"step_to_evaluate", to_json(counters_.open)},
+          {"loss_scale", {{"value", loss_scale_.value()}, {"good_steps", loss_scale_.good_steps()}}},
           {"generator", {{"seed", generator_.seed}, {"next_stream", generator_.next_stream}}},
           {"data", position_()},
           {"settings", settings_json(options_)},
@@ -101,6 +103,8 @@ void Trainer::restore_state(const Json& state) {
               .tokens_per_s = open.at("tokens_per_s").get<double>(),
               .ends_epoch = open.at("ends_epoch").get<bool>(),
               .skipped = open.at("skipped").get<std::string>()};
+  const Json& scale = state.at("loss_scale");
+  loss_scale_.restore(scale.at("value").get<double>(), scale.at("good_steps").get<std::int64_t>());
   const Json& generator = state.at("generator");
   default_generator() =
       Generator(generator.at("seed").get<std::uint64_t>(), generator.at("next_stream").get<std::uint64_t>());

@@ -6,7 +6,7 @@
 
 namespace sq {
 
-/// The dtype of weights and activations.
+/// The dtype that products are made in; parameters and moments stay f32 (autograd/autocast.h).
 enum class TrainingDType { f32, bf16, f16 };
 constexpr std::array<std::string_view, 3> choices(TrainingDType) { return {"f32", "bf16", "f16"}; }
 
@@ -113,7 +113,7 @@ struct TrainingConfig {
               {.min = 1, .max = 1 << 20}),
         field("progress_smoothing", &C::progress_smoothing, "weight of the past in the loss shown while training",
               {.min = 0, .max = 1, .below_max = true}),
-        field("dtype", &C::dtype, "of weights and activations"),
+        field("dtype", &C::dtype, "of products; weights and moments stay f32"),
         field("seed", &C::seed, "of everything random", {.min = 0}),
         field("faithful", &C::faithful,
               "the original HALO-S trainer: decay on all tensors, leftover batches divided by the full count"),

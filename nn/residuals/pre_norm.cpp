@@ -1,5 +1,6 @@
 #include "nn/residuals/pre_norm.h"
 
+#include "ops/cast.h"
 #include "ops/elementwise.h"
 
 namespace sq {
@@ -8,7 +9,9 @@ PreNorm::PreNorm(const ResidualContext& context, Initializer& init) : norm_(cont
   add_module("", norm_);
 }
 
-Tensor PreNorm::apply(const Tensor& x, const Branch& branch) { return add(x, branch(norm_.forward(x))); }
+Tensor PreNorm::apply(const Tensor& x, const Branch& branch) {
+  return add(x, cast(branch(autocast(norm_.forward(x))), x.dtype()));
+}
 
 extern const ResidualEntry pre_norm_entry;
 const ResidualEntry pre_norm_entry = {

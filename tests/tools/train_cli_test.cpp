@@ -175,7 +175,7 @@ TEST_CASE("bad data and settings are refused and nothing is written") {
   refused(preset + "--device cuda", "CUDA");
   refused(preset + "--resume", "holds no");
   refused(preset + "--resume --force", "--force");
-  refused(preset + "--dtype bf16", "bf16");
+  refused(preset + "--dtype f64", "f64");
 }
 
 TEST_CASE("a folder that holds a run is not overwritten, and another configuration does not continue it") {
