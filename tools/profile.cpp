@@ -3,6 +3,7 @@
 #include "tensor/file.h"
 #include "tensor/profile_report.h"
 #include "tools/bench_model.h"
+#include "tools/profile_floors.h"
 
 namespace sq::cli {
 namespace {
@@ -13,6 +14,7 @@ struct Options : BenchModelOptions {
   std::int64_t context = 0;
   std::int64_t steps = 10;
   bool decode = false;
+  bool floors = false;
   std::string trace;
 };
 
@@ -72,18 +74,43 @@ Json report_json(const ProfileReport& report, const Scale& scale) {
   return result;
 }
 
+/// What was profiled.
+Json header(const Options& o, std::int64_t batch, std::int64_t context) {
+  return {{"work", o.decode ? "profile_decode" : "profile_train_step"},
+          {"preset", o.preset},
+          {"batch", batch},
+          {"context", context},
+          {"steps", o.steps},
+          {"threads", cpu::thread_count()}};
+}
+
 void show(const Options& o, const Profiler& profiler, std::int64_t batch, std::int64_t context) {
   const ProfileReport report = summarise(profiler);
   const Scale scale{static_cast<double>(o.steps)};
   if (!o.trace.empty()) replace_file(o.trace, chrome_trace(profiler));
   if (!o.bench.common.json) return print_table(report, scale);
-  Json result{{"work", o.decode ? "profile_decode" : "profile_train_step"},
-              {"preset", o.preset},
-              {"batch", batch},
-              {"context", context},
-              {"steps", o.steps},
-              {"threads", cpu::thread_count()}};
+  Json result = header(o, batch, context);
   result.update(report_json(report, scale));
+  print_line(result);
+}
+
+/// Steps one by one, each between two measurements of the ceilings.
+template <class Step>
+void profile_floors(const Options& o, std::int64_t batch, std::int64_t context, const Step& step) {
+  FloorTable table;
+  table.measure_ceilings();
+  for (std::int64_t n = 0; n < o.steps; ++n) {
+    {
+      const Profiler profiler;
+      step();
+      table.add_step(profiler);
+    }
+    table.measure_ceilings();
+  }
+  if (!o.bench.common.json) return table.print();
+  Json result = header(o, batch, context);
+  result["ceilings"] = table.ceilings();
+  result["kernels"] = table.kernels();
   print_line(result);
 }
 
@@ -91,12 +118,14 @@ void show(const Options& o, const Profiler& profiler, std::int64_t batch, std::i
 template <class Step>
 void profile(const Options& o, std::int64_t batch, std::int64_t context, const Step& step) {
   for (std::int64_t n = 0; n < kWarmup; ++n) step();
+  if (o.floors) return profile_floors(o, batch, context, step);
   const Profiler profiler;
   for (std::int64_t n = 0; n < o.steps; ++n) step();
   show(o, profiler, batch, context);
 }
 
 void run(const Options& o) {
+  require_input(!o.floors || o.trace.empty(), "--trace", "is of no use with --floors; leave one of them out");
   require_input(o.steps >= 1, "--steps", "{} is not a number of steps; use 1 or more", o.steps);
   const auto folder = std::filesystem::path(o.trace).parent_path();
   require_input(folder.empty() || std::filesystem::is_directory(folder), "--trace", "there is no folder '{}'",
@@ -124,6 +153,9 @@ void add_profile(CLI::App& app) {
   command->add_option("--steps", o->steps, "steps (with --decode, tokens) that are watched, after two that are not")
       ->capture_default_str();
   command->add_flag("--decode", o->decode, "writing tokens one by one instead of training");
+  command->add_flag(
+      "--floors", o->floors,
+      "each kernel against the least time the machine allows; the ceilings are measured around each step");
   command->add_option("--trace", o->trace, "also write every span into this file, for https://ui.perfetto.dev");
   add_common(*command, o->bench.common);
   command->callback([o, command] {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 using namespace sq;
 using namespace sq::test;
@@ -207,6 +208,28 @@ TEST_CASE("profile: a table that adds up, and a trace") {
     CHECK(table.find(text) != std::string::npos);
 }
 
+TEST_CASE("profile --floors: a floor for every kernel whose work is counted") {
+  const ToolResult result = run_tool(
+      "profile --preset nanogpt-cpu --set hidden_size=32 --set num_layers=1 --batch-size 2 --context 16 --steps 1 "
+      "--floors --json");
+  CAPTURE(result.err);
+  REQUIRE(result.status == 0);
+  const auto json = result.json();
+  const double flops = json["ceilings"]["gflops"].get<double>(), bytes = json["ceilings"]["gbytes_per_s"].get<double>();
+  CHECK(flops > 0);
+  CHECK(bytes > 0);
+  std::set<std::string> names;
+  for (const auto& kernel : json["kernels"]) {
+    names.insert(kernel["kernel"].get<std::string>());
+    CHECK(kernel["gap"].get<double>() ==
+          doctest::Approx(kernel["ms"].get<double>() / kernel["floor_ms"].get<double>()));
+  }
+  for (const char* name : {"matmul", "dense_attention", "dense_attention_backward", "layer_norm", "adamw"})
+    CHECK(names.count(name) == 1);
+  for (const auto& kernel : json["kernels"])
+    if (kernel["kernel"] == "adamw") CHECK(kernel["binds"] == "bytes");
+}
+
 TEST_CASE("profile refuses what it cannot do") {
   const std::string base = "profile --preset nanogpt-cpu ";
   check_refused("profile --preset nothing", "nanogpt-cpu");
@@ -217,4 +240,5 @@ TEST_CASE("profile refuses what it cannot do") {
   check_refused(base + "--threads 0", "--threads");
   check_refused(base + "--decode --context 64", "64");
   check_refused(base + "--trace /nowhere/trace.json", "/nowhere");
+  check_refused(base + "--floors --trace trace.json", "--floors");
 }
