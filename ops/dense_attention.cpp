@@ -59,12 +59,6 @@ const std::int64_t* values_or_null(const Tensor& lengths) {
   return lengths.defined() ? lengths.data<std::int64_t>() : nullptr;
 }
 
-Tensor zero_gradient(bool wanted, const Tensor& input) {
-  Tensor gradient = gradient_heads(wanted, input);
-  if (wanted) fill_(gradient, 0);
-  return gradient;
-}
-
 }  // namespace
 
 Tensor dense_attention(const Tensor& q, const Tensor& k, const Tensor& v, const DenseAttentionOptions& options) {
@@ -95,9 +89,9 @@ Tensor dense_attention(const Tensor& q, const Tensor& k, const Tensor& v, const 
                   kernel::DenseAttentionProblem backward_problem = problem;
                   backward_problem.lengths = values_or_null(lengths);
                   const Tensor upstream = unit_rows(dy);
-                  Tensor dq = zero_gradient(saved.wants(0), saved[0]);
-                  Tensor dk = zero_gradient(saved.wants(1), saved[1]);
-                  Tensor dv = zero_gradient(saved.wants(2), saved[2]);
+                  Tensor dq = gradient_heads(saved.wants(0), saved[0]);
+                  Tensor dk = gradient_heads(saved.wants(1), saved[1]);
+                  Tensor dv = gradient_heads(saved.wants(2), saved[2]);
                   visit_float(dy.dtype(), kName, [&]<class T>() {
                     using Kernel = kernel::DenseAttentionBackward;
                     launch<Kernel>(dy.device(), Kernel::Arguments<T>{.problem = backward_problem,

@@ -65,7 +65,7 @@ struct DenseAttentionBackward {
     DenseAttentionProblem problem;
     HeadRows<const T> q, k, v, y, dy;
     const T* log_sums;
-    HeadRows<T> dq, dk, dv;  // zeros on entry; null when not wanted
+    HeadRows<T> dq, dk, dv;  // null when not wanted
   };
   template <class T>
   static Work work(const Arguments<T>& a);
