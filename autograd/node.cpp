@@ -35,6 +35,13 @@ const Tensor& Saved::operator[](std::size_t i) const {
 std::size_t Saved::size() const { return node_.saved_.size(); }
 bool Saved::wants(std::size_t input) const { return node_.inputs_.at(input).wanted(); }
 
+Tensor* Saved::gradient_so_far(std::size_t input) const {
+  const Edge& edge = node_.inputs_.at(input);
+  if (!edge.leaf || anomaly_mode()) return nullptr;  // anomaly mode looks at each gradient by itself
+  Tensor& sum = edge.leaf->gradient;
+  return sum.defined() && sum.is_sole_owner() && sum.is_contiguous() ? &sum : nullptr;
+}
+
 bool requires_grad(const Tensor& tensor) {
   const auto variable = variable_of(tensor);
   return variable && (variable->leaf_requires_grad || variable->producer);

@@ -1,8 +1,9 @@
 // autograd/node.h: the tape. Each recorded operation is a node that knows its inputs and how to send gradients back.
 //
 // For y = f(x1, …, xn) and a scalar loss L, backward receives dy = ∂L/∂y and returns dxi = Σ dy · ∂y/∂xi for every
-// input. Gradients have the shape and dtype of what they belong to. Operations assign gradients; only the engine adds
-// them up. Gradients of gradients are out of scope: backward functions run unrecorded.
+// input. Gradients have the shape and dtype of what they belong to. Operations assign gradients and the engine adds
+// them up; only embedding adds its few rows itself (Saved::gradient_so_far). Gradients of gradients are out of scope:
+// backward functions run unrecorded.
 #pragma once
 
 #include "autograd/grad_mode.h"
@@ -42,6 +43,9 @@ class Saved {
   std::size_t size() const;
   /// Whether the gradient of input i is needed; a backward function may skip the others.
   bool wants(std::size_t input) const;
+  /// The gradient that input i, a leaf, has already, row-major and seen by nobody else; null when there is none. A
+  /// backward that reaches only a small part of its input may add to it in place and return an undefined gradient.
+  Tensor* gradient_so_far(std::size_t input) const;
 
  private:
   const Node& node_;

@@ -18,8 +18,14 @@ Tensor embedding(const Tensor& table, const Tensor& ids) {
   Tensor y = Tensor::empty(shape, table.options());
   kernel::select_rows(source, 1, rows, columns, index, y);
   return record("embedding", {table}, y, {index}, [rows, columns](const Saved& saved, const Tensor& dy) -> Gradients {
+    // A tied output matrix, whose gradient comes first, shares its table: most rows of a second one would be zeros.
+    if (Tensor* sum = saved.gradient_so_far(0)) {
+      kernel::add_rows(packed(dy), 1, rows, columns, saved[0], true, *sum);
+      sum->mark_changed();
+      return {Tensor()};
+    }
     Tensor dtable = Tensor::empty({rows, columns}, dy.options());
-    kernel::add_rows(packed(dy), 1, rows, columns, saved[0], dtable);
+    kernel::add_rows(packed(dy), 1, rows, columns, saved[0], false, dtable);
     return {dtable};
   });
 }

@@ -79,7 +79,7 @@ Tensor index_select(const Tensor& x, int axis, const Tensor& index) {
   return record("index_select", {x}, y, {places},
                 [around, shape = x.shape()](const Saved& saved, const Tensor& dy) -> Gradients {
                   Tensor dx = Tensor::empty(shape, dy.options());
-                  kernel::add_rows(packed(dy), around.outer, around.extent, around.inner, saved[0], dx);
+                  kernel::add_rows(packed(dy), around.outer, around.extent, around.inner, saved[0], false, dx);
                   return {dx};
                 });
 }
@@ -124,7 +124,7 @@ void select_rows(const Tensor& x, std::int64_t outer, std::int64_t extent, std::
 }
 
 void add_rows(const Tensor& dy, std::int64_t outer, std::int64_t extent, std::int64_t inner, const Tensor& index,
-              Tensor& dx) {
+              bool add, Tensor& dx) {
   visit(dy.dtype(), [&]<class T>() {
     if constexpr (!std::is_integral_v<T>)
       launch<AddRows>(dy.device(), AddRows::Arguments<T>{.outer = outer,
@@ -133,6 +133,7 @@ void add_rows(const Tensor& dy, std::int64_t outer, std::int64_t extent, std::in
                                                          .count = index.numel(),
                                                          .dy = dy.data<T>(),
                                                          .index = index.data<std::int64_t>(),
+                                                         .add = add,
                                                          .dx = dx.data<T>()});
   });
 }

@@ -4,6 +4,8 @@
 #include "tensor/profiler.h"
 #include "tensor/tensor.h"
 
+#include <algorithm>
+
 namespace sq {
 
 // Below, `axis` is the indexed axis of extent N (negative axes count from the end), a and b stand for the axes before
@@ -45,7 +47,7 @@ struct SelectRows {
   static void cpu(const Arguments<T>& a);
 };
 
-/// dx[a,i,:] = Σ_{j: index[j] = i} dy[a,j,:]; writes all of dx.
+/// dx[a,i,:] = Σ_{j: index[j] = i} dy[a,j,:], or that added to what dx holds.
 struct AddRows {
   static constexpr std::string_view name = "index_select_backward";
   template <class T>
@@ -53,11 +55,13 @@ struct AddRows {
     std::int64_t outer, extent, inner, count;
     const T* dy;                // [outer, count, inner]
     const std::int64_t* index;  // [count]
+    bool add;                   // false: dx is written, all of it
     T* dx;                      // [outer, extent, inner]
   };
   template <class T>
   static Work work(const Arguments<T>& a) {
-    return Work::moving<T>(a.outer * (a.count + a.extent) * a.inner);
+    const std::int64_t rows = a.add ? 2 * std::min(a.count, a.extent) : a.extent;
+    return Work::moving<T>(a.outer * (a.count + rows) * a.inner);
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
@@ -95,11 +99,11 @@ struct ScatterAdd {
   static void cpu(const Arguments<T>& a);
 };
 
-/// Launch SelectRows (any dtype) and AddRows (floats) for packed tensors; index [count].
+/// Launch SelectRows (any dtype) and AddRows (floats; `add`: to what dx holds) for packed tensors; index [count].
 void select_rows(const Tensor& x, std::int64_t outer, std::int64_t extent, std::int64_t inner, const Tensor& index,
                  Tensor& y);
 void add_rows(const Tensor& dy, std::int64_t outer, std::int64_t extent, std::int64_t inner, const Tensor& index,
-              Tensor& dx);
+              bool add, Tensor& dx);
 
 }  // namespace kernel
 }  // namespace sq

@@ -1,7 +1,7 @@
 // ops/cpu/gather.cpp: moving and adding rows; bound by memory, so plain loops.
 //
 // Sums over repeated indices keep the order of the index: AddRows first lists who writes to each row of dx (a counting
-// sort, which is stable), so that one thread owns a row, clears it and adds in order; ScatterAdd gives each thread
+// sort, which is stable), so that one thread owns a row and adds in order; ScatterAdd gives each thread
 // columns of its own.
 #include "ops/gather.h"
 
@@ -11,7 +11,8 @@ namespace sq::kernel {
 namespace {
 
 constexpr std::int64_t kElementsPerBlock = 1 << 15;
-constexpr std::int64_t kColumnsAtOnce = 256;  // sums that stay in the first-level cache
+constexpr std::int64_t kColumnsOfATask = 256;  // of ScatterAdd
+constexpr std::int64_t kColumnsAtOnce = 1024;  // sums that stay in the first-level cache, rows read in one go
 
 std::int64_t rows_per_block(std::int64_t inner) { return kElementsPerBlock / std::max<std::int64_t>(inner, 1); }
 
@@ -43,6 +44,32 @@ void SelectRows::cpu(const Arguments<T>& a) {
   });
 }
 
+/// One row of dx: the sum of the `count` rows of dy that `order` names, or that added to what dx holds.
+template <class T>
+void add_row(const AddRows::Arguments<T>& a, const T* dy, const std::int64_t* order, std::int64_t count, T* dx) {
+  using Sum = Accumulator<T>;
+  if (count == 0) {
+    if (!a.add) std::fill_n(dx, a.inner, T{});
+    return;
+  }
+  if (count == 1 && !a.add) {
+    std::copy_n(dy + order[0] * a.inner, a.inner, dx);
+    return;
+  }
+  Sum sums[kColumnsAtOnce];
+  for (std::int64_t c = 0; c < a.inner; c += kColumnsAtOnce) {
+    const std::int64_t columns = std::min(kColumnsAtOnce, a.inner - c);
+    std::fill_n(sums, columns, Sum{});
+    for (std::int64_t j = 0; j < count; ++j) {
+      const T* source = dy + order[j] * a.inner + c;
+      for (std::int64_t i = 0; i < columns; ++i) sums[i] += static_cast<Sum>(source[i]);
+    }
+    if (a.add)
+      for (std::int64_t i = 0; i < columns; ++i) sums[i] += static_cast<Sum>(dx[c + i]);
+    for (std::int64_t i = 0; i < columns; ++i) dx[c + i] = static_cast<T>(sums[i]);
+  }
+}
+
 template <class T>
 void AddRows::cpu(const Arguments<T>& a) {
   const Writers writers(a.index, a.count, a.extent);
@@ -51,27 +78,9 @@ void AddRows::cpu(const Arguments<T>& a) {
   // A row of dx costs 1 write and, on average, count/extent reads.
   const std::int64_t grain = rows_per_block(a.inner) * a.extent / std::max<std::int64_t>(a.extent + a.count, 1);
   cpu::parallel_for(a.outer * a.extent, grain, [&](std::int64_t begin, std::int64_t end) {
-    Accumulator<T> sums[kColumnsAtOnce];
     for (std::int64_t row = begin; row < end; ++row) {
       const std::int64_t first = starts[row % a.extent], last = starts[row % a.extent + 1];
-      const T* dy = a.dy + row / a.extent * a.count * a.inner;
-      T* dx = a.dx + row * a.inner;
-      if (last - first <= 1) {
-        if (first == last)
-          std::fill_n(dx, a.inner, T{});
-        else
-          std::copy_n(dy + order[first] * a.inner, a.inner, dx);
-        continue;
-      }
-      for (std::int64_t c = 0; c < a.inner; c += kColumnsAtOnce) {
-        const std::int64_t columns = std::min(kColumnsAtOnce, a.inner - c);
-        std::fill_n(sums, columns, Accumulator<T>{});
-        for (std::int64_t j = first; j < last; ++j) {
-          const T* source = dy + order[j] * a.inner + c;
-          for (std::int64_t i = 0; i < columns; ++i) sums[i] += static_cast<Accumulator<T>>(source[i]);
-        }
-        for (std::int64_t i = 0; i < columns; ++i) dx[c + i] = static_cast<T>(sums[i]);
-      }
+      add_row(a, a.dy + row / a.extent * a.count * a.inner, order + first, last - first, a.dx + row * a.inner);
     }
   });
 }
@@ -88,12 +97,12 @@ void Gather::cpu(const Arguments<T>& a) {
 
 template <class T>
 void ScatterAdd::cpu(const Arguments<T>& a) {
-  const std::int64_t stretches = cpu::block_count(a.inner, kColumnsAtOnce);
-  const std::int64_t cost = std::max<std::int64_t>(a.count * std::min(a.inner, kColumnsAtOnce), 1);
+  const std::int64_t stretches = cpu::block_count(a.inner, kColumnsOfATask);
+  const std::int64_t cost = std::max<std::int64_t>(a.count * std::min(a.inner, kColumnsOfATask), 1);
   cpu::parallel_for(a.outer * stretches, kElementsPerBlock / cost, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t block = begin; block < end; ++block) {
-      const std::int64_t o = block / stretches, c = block % stretches * kColumnsAtOnce;
-      const std::int64_t c_end = std::min(c + kColumnsAtOnce, a.inner);
+      const std::int64_t o = block / stretches, c = block % stretches * kColumnsOfATask;
+      const std::int64_t c_end = std::min(c + kColumnsOfATask, a.inner);
       T* y = a.y + o * a.extent * a.inner;
       for (std::int64_t j = 0; j < a.count; ++j) {
         const std::int64_t row = (o * a.count + j) * a.inner;

@@ -212,6 +212,9 @@ TEST_CASE("dense_attention of queries without keys is zero and sends no gradient
     CHECK(bit_equal(attention_result(causal_attention, some, none, none, randn({2, 1, queries, 4})).dq,
                     Tensor::zeros({2, 1, queries, 4})));
   }
+  const Tensor nobody = Tensor::zeros({2, 1, 0, 4}), some = randn({2, 1, 70, 4});
+  const AttentionResult unseen = attention_result(causal_attention, nobody, some, some, nobody);
+  for (const Tensor& t : {unseen.dk, unseen.dv}) CHECK(bit_equal(packed(t), Tensor::zeros({2, 1, 70, 4})));
 }
 
 TEST_CASE("dense_attention reads any strides and lays heads side by side") {

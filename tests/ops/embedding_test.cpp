@@ -2,6 +2,9 @@
 
 #include "autograd/engine.h"
 #include "ops/cast.h"
+#include "ops/matmul.h"
+#include "ops/reduce.h"
+#include "ops/view.h"
 #include "tests/support/compare.h"
 #include "tests/support/threads.h"
 
@@ -57,6 +60,36 @@ TEST_CASE("embedding adds the gradients of repeated ids, in every dtype") {
       backward(y, dy);
       check_close(grad(table), reference_gradient(ids, dy, rows));
     }
+}
+
+TEST_CASE("embedding adds to the gradient that its table has, in place where it may") {
+  const Tensor table = randn({50, 7}), ids = random_ids({90}, 40), dy = randn({90, 7}), before = randn({50, 7});
+  const auto gradient = [&](bool seen) {
+    const Tensor weight = packed_copy(table);
+    set_requires_grad(weight);
+    Tensor start = packed_copy(before);
+    set_grad(weight, start);
+    if (!seen) start = {};
+    backward(embedding(weight, ids), dy);
+    if (seen) CHECK(bit_equal(start, before));  // what others hold stays as it is
+    return grad(weight);
+  };
+  const Tensor in_place = gradient(false);
+  CHECK(bit_equal(in_place, gradient(true)));
+  Tensor expected = cast(reference_gradient(ids, dy, 50), DType::f32);
+  accumulate_(expected, before);
+  check_close(in_place, expected);
+}
+
+TEST_CASE("embedding gives a table that is also a matrix one gradient") {
+  const Tensor ids = random_ids({2, 5}, 4);
+  check_gradients([&](const std::vector<Tensor>& in) { return matmul(embedding(in[0], ids), transpose(in[0], 0, 1)); },
+                  {variable({4, 3})});
+  const Tensor table = randn({4, 3});
+  set_requires_grad(table);
+  const AnomalyMode watched;  // there each gradient is returned and looked at by itself
+  backward(sum(matmul(embedding(table, ids), transpose(table, 0, 1))));
+  CHECK(grad(table).numel() == 12);
 }
 
 TEST_CASE("embedding has the right gradient") {
