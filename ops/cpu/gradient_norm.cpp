@@ -29,12 +29,26 @@ HWY_INLINE auto widened(D d, const T* x) {
     return hn::PromoteTo(d, hn::LoadU(hn::Rebind<T, D>(), x));
 }
 
+/// Σ x² of a block, whose quarters are read side by side: a core fetches four streams faster than one.
 template <class T>
 double block_squares(const T* x, std::int64_t count) {
-  return sum_lanes<double>(count, [&](auto d, std::int64_t i) HWY_ATTR {
+  const hn::ScalableTag<double> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const std::int64_t quarter = count / 4 / lanes * lanes;
+  auto s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
+  const auto add = [&](auto& sum, std::int64_t i) HWY_ATTR {
     const auto v = widened(d, x + i);
-    return hn::Mul(v, v);
-  });
+    sum = hn::MulAdd(v, v, sum);
+  };
+  for (std::int64_t i = 0; i < quarter; i += lanes) {
+    add(s0, i);
+    add(s1, i + quarter);
+    add(s2, i + 2 * quarter);
+    add(s3, i + 3 * quarter);
+  }
+  double total = hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3))));
+  for (std::int64_t i = 4 * quarter; i < count; ++i) total += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return total;
 }
 
 template <class T>

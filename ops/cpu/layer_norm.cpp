@@ -12,6 +12,9 @@
 #include "ops/cpu/versions.h"
 #include "tensor/cpu/threads.h"
 
+#include <algorithm>
+#include <cmath>
+
 HWY_BEFORE_NAMESPACE();
 namespace sq::kernel::HWY_NAMESPACE {
 
@@ -41,51 +44,84 @@ void forward(const LayerNormForward::Arguments<T>& a) {
   });
 }
 
-/// dx = r · (u - mean_c u - x̂ · mean_c(u·x̂)) with u = dy·g.
+/// Σ_c u and Σ_c u·(x - mean) with u = dy·g, in two chains each.
 template <class T>
-void backward_row(const LayerNormBackward::Arguments<T>& a, std::int64_t row) {
-  const T *x = a.x + row * a.columns, *dy = a.dy + row * a.columns;
-  T* dx = a.dx + row * a.columns;
-  const T mean = a.mean[row], r = a.r[row];
-  const T mean_u = dot(dy, a.gain, a.columns) / static_cast<T>(a.columns);
-  const T mean_ux = sum_lanes<T>(a.columns,
-                                 [&](auto d, std::int64_t c) HWY_ATTR {
-                                   const auto u = hn::Mul(hn::LoadU(d, dy + c), hn::LoadU(d, a.gain + c));
-                                   return hn::Mul(u, hn::Sub(hn::LoadU(d, x + c), hn::Set(d, mean)));
-                                 }) *
-                    r / static_cast<T>(a.columns);
-  for_each_lane<T>(a.columns, [&](auto d, std::int64_t c) HWY_ATTR {
-    const auto u = hn::Mul(hn::LoadU(d, dy + c), hn::LoadU(d, a.gain + c));
-    const auto normal = hn::Mul(hn::Sub(hn::LoadU(d, x + c), hn::Set(d, mean)), hn::Set(d, r));
-    const auto inner = hn::NegMulAdd(normal, hn::Set(d, mean_ux), hn::Sub(u, hn::Set(d, mean_u)));
-    hn::StoreU(hn::Mul(hn::Set(d, r), inner), d, dx + c);
-  });
-}
+struct SlopeSums {
+  T u, ux;
 
-/// dg = Σ_rows dy·x̂ and db = Σ_rows dy, a row at a time.
-template <class T>
-void add_row(const LayerNormBackward::Arguments<T>& a, std::int64_t row, T* HWY_RESTRICT dgain, T* HWY_RESTRICT dbias) {
+  SlopeSums(const T* HWY_RESTRICT x, const T* HWY_RESTRICT dy, const T* HWY_RESTRICT gain, T mean, std::int64_t count) {
+    const hn::ScalableTag<T> d;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+    const auto centre = hn::Set(d, mean);
+    auto u0 = hn::Zero(d), u1 = u0, ux0 = u0, ux1 = u0;
+    const auto add = [&](std::int64_t c, auto& u_sum, auto& ux_sum) HWY_ATTR {
+      const auto slope = hn::Mul(hn::LoadU(d, dy + c), hn::LoadU(d, gain + c));
+      u_sum = hn::Add(u_sum, slope);
+      ux_sum = hn::MulAdd(slope, hn::Sub(hn::LoadU(d, x + c), centre), ux_sum);
+    };
+    std::int64_t c = 0;
+    for (; c + 2 * lanes <= count; c += 2 * lanes) {
+      add(c, u0, ux0);
+      add(c + lanes, u1, ux1);
+    }
+    if (c + lanes <= count) {
+      add(c, u0, ux0);
+      c += lanes;
+    }
+    u = hn::GetLane(hn::SumOfLanes(d, hn::Add(u0, u1)));
+    ux = hn::GetLane(hn::SumOfLanes(d, hn::Add(ux0, ux1)));
+    for (; c < count; ++c) {
+      u += dy[c] * gain[c];
+      ux += dy[c] * gain[c] * (x[c] - mean);
+    }
+  }
+};
+
+/// dx = r · (u - mean_c u - x̂ · mean_c(u·x̂)) with u = dy·g, where kSlopes; dg += dy·x̂ and db += dy, where kSums.
+template <bool kSlopes, bool kSums, class T>
+void backward_row(const LayerNormBackward::Arguments<T>& a, std::int64_t row, T* HWY_RESTRICT dgain,
+                  T* HWY_RESTRICT dbias) {
   const T *x = a.x + row * a.columns, *dy = a.dy + row * a.columns;
+  T* HWY_RESTRICT dx = kSlopes ? a.dx + row * a.columns : nullptr;
+  const T mean = a.mean[row], r = a.r[row];
+  T mean_u = 0, mean_ux = 0;
+  if constexpr (kSlopes) {
+    const SlopeSums<T> sums(x, dy, a.gain, mean, a.columns);
+    mean_u = sums.u / static_cast<T>(a.columns);
+    mean_ux = sums.ux * r / static_cast<T>(a.columns);
+  }
   for_each_lane<T>(a.columns, [&](auto d, std::int64_t c) HWY_ATTR {
     const auto upstream = hn::LoadU(d, dy + c);
-    const auto normal = hn::Mul(hn::Sub(hn::LoadU(d, x + c), hn::Set(d, a.mean[row])), hn::Set(d, a.r[row]));
-    hn::StoreU(hn::MulAdd(upstream, normal, hn::LoadU(d, dgain + c)), d, dgain + c);
-    hn::StoreU(hn::Add(upstream, hn::LoadU(d, dbias + c)), d, dbias + c);
+    const auto normal = hn::Mul(hn::Sub(hn::LoadU(d, x + c), hn::Set(d, mean)), hn::Set(d, r));
+    if constexpr (kSlopes) {
+      const auto u = hn::Mul(upstream, hn::LoadU(d, a.gain + c));
+      const auto inner = hn::NegMulAdd(normal, hn::Set(d, mean_ux), hn::Sub(u, hn::Set(d, mean_u)));
+      hn::StoreU(hn::Mul(hn::Set(d, r), inner), d, dx + c);
+    }
+    if constexpr (kSums) {
+      hn::StoreU(hn::MulAdd(upstream, normal, hn::LoadU(d, dgain + c)), d, dgain + c);
+      hn::StoreU(hn::Add(upstream, hn::LoadU(d, dbias + c)), d, dbias + c);
+    }
   });
 }
 
 template <class T>
 void backward(const LayerNormBackward::Arguments<T>& a) {
   const bool sums_wanted = a.dgain || a.dbias;
-  const std::int64_t grain = std::max<std::int64_t>(16, cpu::block_count(a.rows, 128));  // at most 128 partial sums
+  const std::int64_t grain = std::max<std::int64_t>(16, cpu::block_count(a.rows, 64));  // at most 64 partial sums
   const std::int64_t blocks = cpu::block_count(a.rows, grain);
-  Tensor partial = sums_wanted ? Tensor::zeros({blocks, 2, a.columns}, {.dtype = dtype_of<T>()}) : Tensor();
+  Tensor partial = sums_wanted ? Tensor::empty({blocks, 2, a.columns}, {.dtype = dtype_of<T>()}) : Tensor();
   T* sums = sums_wanted ? partial.data<T>() : nullptr;
   cpu::parallel_for(a.rows, grain, [&](std::int64_t begin, std::int64_t end) {
-    T* own = sums + begin / grain * 2 * a.columns;
+    T *dgain = sums + begin / grain * 2 * a.columns, *dbias = dgain + a.columns;
+    if (sums_wanted) std::fill_n(dgain, 2 * a.columns, T{});
     for (std::int64_t row = begin; row < end; ++row) {
-      if (a.dx) backward_row(a, row);
-      if (sums_wanted) add_row(a, row, own, own + a.columns);
+      if (a.dx && sums_wanted)
+        backward_row<true, true>(a, row, dgain, dbias);
+      else if (a.dx)
+        backward_row<true, false>(a, row, dgain, dbias);
+      else if (sums_wanted)
+        backward_row<false, true>(a, row, dgain, dbias);
     }
   });
   for (const std::int64_t which : {0, 1}) {

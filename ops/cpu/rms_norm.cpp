@@ -12,6 +12,7 @@
 #include "ops/cpu/versions.h"
 #include "tensor/cpu/threads.h"
 
+#include <algorithm>
 #include <cmath>
 
 HWY_BEFORE_NAMESPACE();
@@ -38,49 +39,54 @@ void forward(const RmsNormForward::Arguments<T>& a) {
   });
 }
 
-/// dx = r·g·dy - r³·s·x with s = mean_c(dy·g·x).
-template <class T>
-void backward_row(const RmsNormBackward::Arguments<T>& a, std::int64_t row) {
-  const hn::ScalableTag<T> d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+/// dx = r·g·dy - r³·s·x with s = mean_c(dy·g·x), where dx is wanted; dg += dy·x·r, where kSums.
+template <bool kSums, class T>
+void backward_row(const RmsNormBackward::Arguments<T>& a, std::int64_t row, T* HWY_RESTRICT dgain) {
   const T *x = a.x + row * a.columns, *dy = a.dy + row * a.columns;
-  T* dx = a.dx + row * a.columns;
-  const T s = sum_terms<T>(
-                  a.columns,
-                  [&](std::int64_t c) HWY_ATTR {
-                    return hn::Mul(hn::Mul(hn::LoadU(d, dy + c), hn::LoadU(d, a.gain + c)), hn::LoadU(d, x + c));
-                  },
-                  [&](std::int64_t c) HWY_ATTR { return dy[c] * a.gain[c] * x[c]; }) /
-              static_cast<T>(a.columns);
-  const T r = a.r[row], factor = r * r * r * s;
-  const auto r_vector = hn::Set(d, r), factor_vector = hn::Set(d, factor);
-  std::int64_t c = 0;
-  for (; c + lanes <= a.columns; c += lanes) {
-    const auto first = hn::Mul(hn::Mul(r_vector, hn::LoadU(d, a.gain + c)), hn::LoadU(d, dy + c));
-    hn::StoreU(hn::NegMulAdd(factor_vector, hn::LoadU(d, x + c), first), d, dx + c);
+  const T r = a.r[row];
+  const auto add_sums = [&](auto d, std::int64_t c) HWY_ATTR {
+    const auto normal = hn::Mul(hn::LoadU(d, x + c), hn::Set(d, r));
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, dy + c), normal, hn::LoadU(d, dgain + c)), d, dgain + c);
+  };
+  if (!a.dx) {
+    if constexpr (kSums) for_each_lane<T>(a.columns, add_sums);
+    return;
   }
-  for (; c < a.columns; ++c) dx[c] = r * a.gain[c] * dy[c] - factor * x[c];
+  T* HWY_RESTRICT dx = a.dx + row * a.columns;
+  const T s =
+      sum_lanes<T>(a.columns,
+                   [&](auto d, std::int64_t c) HWY_ATTR {
+                     return hn::Mul(hn::Mul(hn::LoadU(d, dy + c), hn::LoadU(d, a.gain + c)), hn::LoadU(d, x + c));
+                   }) /
+      static_cast<T>(a.columns);
+  const T factor = r * r * r * s;
+  for_each_lane<T>(a.columns, [&](auto d, std::int64_t c) HWY_ATTR {
+    const auto first = hn::Mul(hn::Mul(hn::Set(d, r), hn::LoadU(d, a.gain + c)), hn::LoadU(d, dy + c));
+    hn::StoreU(hn::NegMulAdd(hn::Set(d, factor), hn::LoadU(d, x + c), first), d, dx + c);
+    if constexpr (kSums) add_sums(d, c);
+  });
 }
 
-/// dg = Σ_rows dy·x·r, one partial sum for each block of rows.
+/// dg = Σ_rows dy·x·r, one partial sum for each block of rows, of which there are at most 64.
 template <class T>
 void backward(const RmsNormBackward::Arguments<T>& a) {
-  const std::int64_t blocks = cpu::block_count(a.rows, kRowsPerBlock);
-  Tensor partial = a.dgain ? Tensor::zeros({blocks, a.columns}, {.dtype = dtype_of<T>()}) : Tensor();
+  const std::int64_t grain = std::max(kRowsPerBlock, cpu::block_count(a.rows, 64));
+  const std::int64_t blocks = cpu::block_count(a.rows, grain);
+  Tensor partial = a.dgain ? Tensor::empty({blocks, a.columns}, {.dtype = dtype_of<T>()}) : Tensor();
   T* sums = a.dgain ? partial.data<T>() : nullptr;
-  cpu::parallel_for(a.rows, kRowsPerBlock, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+  cpu::parallel_for(a.rows, grain, [&](std::int64_t begin, std::int64_t end) {
+    T* own = sums ? sums + begin / grain * a.columns : nullptr;
+    if (own) std::fill_n(own, a.columns, T{});
     for (std::int64_t row = begin; row < end; ++row) {
-      if (a.dx) backward_row(a, row);
-      if (!sums) continue;
-      T* sum = sums + begin / kRowsPerBlock * a.columns;
-      const T *x = a.x + row * a.columns, *dy = a.dy + row * a.columns;
-      for (std::int64_t c = 0; c < a.columns; ++c) sum[c] += dy[c] * (x[c] * a.r[row]);
+      if (own)
+        backward_row<true>(a, row, own);
+      else
+        backward_row<false>(a, row, own);
     }
   });
   if (!sums) return;
-  for (std::int64_t c = 0; c < a.columns; ++c) a.dgain[c] = 0;
-  for (std::int64_t block = 0; block < blocks; ++block)
-    for (std::int64_t c = 0; c < a.columns; ++c) a.dgain[c] += sums[block * a.columns + c];
+  std::fill_n(a.dgain, a.columns, T{});
+  for (std::int64_t block = 0; block < blocks; ++block) add_scaled(T{1}, sums + block * a.columns, a.dgain, a.columns);
 }
 
 Versions<RmsNormForward> forward_versions() { return {forward<float>, forward<double>}; }
