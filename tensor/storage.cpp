@@ -1,5 +1,7 @@
 #include "tensor/storage.h"
 
+#include "tensor/cpu/system_memory.h"
+
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
@@ -53,10 +55,10 @@ class BlockCache {
       free.pop_back();
       statistics_.cached -= size;
     } else {
-      block = static_cast<std::byte*>(std::aligned_alloc(kAlignment, size));
+      block = cpu::system_memory(size);
       if (!block && statistics_.cached > 0) {  // the cache itself may be what fills the memory
         release_locked();
-        block = static_cast<std::byte*>(std::aligned_alloc(kAlignment, size));
+        block = cpu::system_memory(size);
       }
       require(block != nullptr, "memory", "cannot allocate {} bytes; {} bytes are in use", size, statistics_.in_use);
       ++statistics_.system_allocations;
