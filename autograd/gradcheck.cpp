@@ -47,14 +47,14 @@ std::string gradcheck(const std::function<Tensor(const std::vector<Tensor>&)>& f
                                              ? gradient.to_vector<double>()
                                              : std::vector<double>(static_cast<std::size_t>(input.numel()), 0.0);
     std::vector<double> numeric(analytic.size());
-    auto* values = input.data<double>();
     for (std::size_t i = 0; i < numeric.size(); ++i) {
-      const double x = values[i];
-      values[i] = x + options.step;
+      Tensor element = input.alias({1}, {1}, static_cast<std::int64_t>(i));
+      const double x = element.item();
+      fill_(element, x + options.step);
       const double above = inner_product(evaluate(), cotangent);
-      values[i] = x - options.step;
+      fill_(element, x - options.step);
       const double below = inner_product(evaluate(), cotangent);
-      values[i] = x;
+      fill_(element, x);
       numeric[i] = (above - below) / (2 * options.step);
     }
     double scale = 1.0;

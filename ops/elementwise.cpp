@@ -20,7 +20,7 @@ enum class Save { nothing, input, result };
 
 Tensor unary_backward(Unary function, const Tensor& saved, const Tensor& dy, double c, std::string_view op) {
   Tensor dx = Tensor::empty_like(dy);
-  visit_float(dy.dtype(), op, [&]<class T>() {
+  visit_float(dy, op, [&]<class T>() {
     launch<kernel::UnaryBackward>(dy.device(), kernel::UnaryBackward::Arguments<T>{.function = function,
                                                                                    .shape = dy.shape(),
                                                                                    .saved_strides = saved.strides(),
@@ -36,7 +36,7 @@ Tensor unary_backward(Unary function, const Tensor& saved, const Tensor& dy, dou
 Tensor unary(std::string_view op, Unary function, const Tensor& x, double c, Save save) {
   if (computes_in_f32(x)) return cast(unary(op, function, in_f32(x), c, save), x.dtype());
   Tensor y = Tensor::empty_like(x);
-  visit_float(x.dtype(), op, [&]<class T>() {
+  visit_float(x, op, [&]<class T>() {
     launch<kernel::UnaryForward>(x.device(), kernel::UnaryForward::Arguments<T>{.function = function,
                                                                                 .shape = x.shape(),
                                                                                 .x_strides = x.strides(),
@@ -62,7 +62,7 @@ Tensor linear_unary(std::string_view op, Unary function, const Tensor& x, double
 
 Tensor binary(std::string_view op, Binary function, const Tensor& a, const Tensor& b) {
   Tensor y = Tensor::empty(a.shape() == b.shape() ? a.shape() : broadcast(a.shape(), b.shape(), op), a.options());
-  visit_float(a.dtype(), op, [&]<class T>() {
+  visit_float(a, op, [&]<class T>() {
     launch<kernel::BinaryForward>(a.device(),
                                   kernel::BinaryForward::Arguments<T>{.function = function,
                                                                       .shape = y.shape(),
@@ -79,7 +79,7 @@ Tensor binary(std::string_view op, Binary function, const Tensor& a, const Tenso
 Tensor binary_backward(std::string_view op, Binary function, bool of_b, const Saved& saved, const Tensor& dy) {
   const Tensor &a = saved[0], &b = saved[1];
   Tensor gradient = Tensor::empty_like(dy);
-  visit_float(dy.dtype(), op, [&]<class T>() {
+  visit_float(dy, op, [&]<class T>() {
     launch<kernel::BinaryBackward>(dy.device(),
                                    kernel::BinaryBackward::Arguments<T>{.function = function,
                                                                         .of_b = of_b,
@@ -172,7 +172,7 @@ Tensor choose(const Tensor& condition, const Tensor& a, const Tensor& b, const S
   const Tensor& defined = a.defined() ? a : b;
   Tensor y = Tensor::empty(shape, defined.options());
   const Shape nowhere = broadcast_strides(Tensor::empty({}), shape);
-  visit_float(defined.dtype(), "where", [&]<class T>() {
+  visit_float(defined, "where", [&]<class T>() {
     launch<kernel::Where>(defined.device(),
                           kernel::Where::Arguments<T>{.shape = shape,
                                                       .condition_strides = broadcast_strides(condition, shape),

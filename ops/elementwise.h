@@ -109,6 +109,8 @@ struct UnaryForward {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 /// dx = dy · function'(x), the derivative formed from x or, where the functor says so, from y.
@@ -130,6 +132,8 @@ struct UnaryBackward {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 struct BinaryForward {
@@ -149,6 +153,8 @@ struct BinaryForward {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 /// dy · ∂function/∂a, or dy · ∂function/∂b, over the broadcast shape.
@@ -167,6 +173,8 @@ struct BinaryBackward {
   static std::string_view label(const auto& a) { return names(a.function)[1]; }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 /// y = condition ? a : b, a null operand standing for zeros.
@@ -182,6 +190,8 @@ struct Where {
   };
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 }  // namespace kernel

@@ -26,7 +26,7 @@ Tensor softmax_along(std::string_view op, const Tensor& x, int axis, bool log) {
   const Tensor input = packed(exchanged(x, axis));
   const std::int64_t columns = input.size(-1), rows = columns > 0 ? x.numel() / columns : 0;
   Tensor y = Tensor::empty_like(input);
-  visit_float(x.dtype(), op, [&]<class T>() {
+  visit_float(x, op, [&]<class T>() {
     launch<kernel::SoftmaxForward>(
         x.device(), kernel::SoftmaxForward::Arguments<T>{
                         .rows = rows, .columns = columns, .x = input.data<T>(), .y = y.data<T>(), .log = log});
@@ -35,7 +35,7 @@ Tensor softmax_along(std::string_view op, const Tensor& x, int axis, bool log) {
                 [op, rows, columns, axis, log](const Saved& saved, const Tensor& dy) -> Gradients {
                   const Tensor upstream = packed(exchanged(dy, axis));
                   Tensor dx = Tensor::empty_like(upstream);
-                  visit_float(dy.dtype(), op, [&]<class T>() {
+                  visit_float(dy, op, [&]<class T>() {
                     launch<kernel::SoftmaxBackward>(dy.device(),
                                                     kernel::SoftmaxBackward::Arguments<T>{.rows = rows,
                                                                                           .columns = columns,

@@ -33,6 +33,8 @@ struct SoftmaxForward {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 struct SoftmaxBackward {
@@ -51,6 +53,8 @@ struct SoftmaxBackward {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 }  // namespace kernel

@@ -1,6 +1,9 @@
 #include "tensor/memory.h"
 
+#include "tensor/convert.h"
 #include "tensor/cpu/strided.h"
+#include "tensor/cuda/build.h"
+#include "tensor/cuda/memory.h"
 #include "tensor/profiler.h"
 
 #include <algorithm>
@@ -11,16 +14,6 @@
 
 namespace sq {
 namespace {
-
-/// The nearest whole number towards 0 that To holds; 0 for NaN. (A plain conversion of what does not fit is undefined.)
-template <class To>
-To whole_number(double value) {
-  using Limits = std::numeric_limits<To>;
-  const double end = std::ldexp(1.0, Limits::digits);  // the first value too large
-  if (value >= end) return Limits::max();
-  if (value <= static_cast<double>(Limits::min())) return Limits::min();
-  return std::isnan(value) ? To(0) : static_cast<To>(value);
-}
 
 template <class To, class From>
 To convert(From value) {
@@ -120,10 +113,7 @@ void copy_transposed(Tensor& target, const Tensor& source, int axis) {
   }
 }
 
-}  // namespace
-
-void fill_(Tensor& target, double value) {
-  const KernelSpan span("fill", [&] { return moves(target, item_size(target.dtype())); });
+void fill_here(Tensor& target, double value) {
   visit(target.dtype(), [&]<class T>() {
     T* out = target.data<T>();
     const T filler = convert<T>(value);
@@ -133,25 +123,18 @@ void fill_(Tensor& target, double value) {
       for (std::int64_t i = 0; i < count; ++i) out[offset[0] + i * step] = filler;
     });
   });
-  target.mark_changed();
 }
 
-void copy_(Tensor& target, const Tensor& source) {
-  require(target.shape() == source.shape(), "copy", "{} cannot be copied into {}", source, target);
-  const KernelSpan span("copy", [&] { return moves(target, item_size(target.dtype()) + item_size(source.dtype())); });
+void copy_here(Tensor& target, const Tensor& source) {
   const int axis = transposed_axis(target, source);
   if (axis >= 0 && source.numel() > 0)
     copy_transposed(target, source, axis);
   else
     visit(target.dtype(),
           [&]<class To>() { visit(source.dtype(), [&]<class From>() { copy_rows<To, From>(target, source); }); });
-  target.mark_changed();
 }
 
-void accumulate_(Tensor& target, const Tensor& source) {
-  require(target.shape() == source.shape() && target.dtype() == source.dtype() && is_float(target.dtype()),
-          "accumulate", "{} cannot be added to {}", source, target);
-  const KernelSpan span("accumulate", [&] { return moves(target, 3 * item_size(target.dtype())); });
+void accumulate_here(Tensor& target, const Tensor& source) {
   visit(target.dtype(), [&]<class T>() {
     T* out = target.data<T>();
     const T* in = source.data<T>();
@@ -164,6 +147,72 @@ void accumulate_(Tensor& target, const Tensor& source) {
         to[i * to_step] = static_cast<T>(Accumulator<T>(to[i * to_step]) + Accumulator<T>(from[i * from_step]));
     });
   });
+}
+
+/// Between the memories of two devices: both sides packed, of one dtype.
+void transfer(Tensor& target, const Tensor& source) {
+  const auto bytes = static_cast<std::size_t>(source.numel() * item_size(source.dtype()));
+  if constexpr (cuda::kBuilt) {
+    if (source.device().is_cpu())
+      cuda::context(target.device()).upload(target.bytes(), source.bytes(), bytes);
+    else if (target.device().is_cpu())
+      cuda::context(source.device()).download(target.bytes(), source.bytes(), bytes);
+    else
+      cuda::copy_devices(target, source, bytes);
+  }
+}
+
+/// What cannot be had in one transfer is converted where the source lies and spread where the target lies.
+void copy_across(Tensor& target, const Tensor& source) {
+  const Tensor sent = packed(source.dtype() == target.dtype() ? source : packed_copy(source, target.dtype()));
+  if (target.is_contiguous()) return transfer(target, sent);
+  Tensor arrived = Tensor::empty_like(target);
+  transfer(arrived, sent);
+  copy_(target, arrived);
+}
+
+/// Runs `there(context)` when the tensor is on a GPU, else `here()`.
+template <class There, class Here>
+void on_device(const Tensor& tensor, There&& there, Here&& here) {
+  if constexpr (cuda::kBuilt) {
+    if (tensor.device().is_cuda()) {
+      const cuda::Context& context = cuda::context(tensor.device());
+      there(context);
+      if (Profiler::current()) context.synchronize();  // a span shall hold the work, not the call for it
+      return;
+    }
+  }
+  here();
+}
+
+}  // namespace
+
+void fill_(Tensor& target, double value) {
+  const KernelSpan span("fill", [&] { return moves(target, item_size(target.dtype())); });
+  on_device(
+      target, [&](const auto& context) { cuda::fill(context, target, value); }, [&] { fill_here(target, value); });
+  target.mark_changed();
+}
+
+void copy_(Tensor& target, const Tensor& source) {
+  require(target.shape() == source.shape(), "copy", "{} cannot be copied into {}", source, target);
+  const KernelSpan span("copy", [&] { return moves(target, item_size(target.dtype()) + item_size(source.dtype())); });
+  if (target.device() != source.device())
+    copy_across(target, source);
+  else
+    on_device(
+        target, [&](const auto& context) { cuda::copy(context, target, source); }, [&] { copy_here(target, source); });
+  target.mark_changed();
+}
+
+void accumulate_(Tensor& target, const Tensor& source) {
+  require(target.shape() == source.shape() && target.dtype() == source.dtype() && target.device() == source.device() &&
+              is_float(target.dtype()),
+          "accumulate", "{} cannot be added to {}", source, target);
+  const KernelSpan span("accumulate", [&] { return moves(target, 3 * item_size(target.dtype())); });
+  on_device(
+      target, [&](const auto& context) { cuda::accumulate(context, target, source); },
+      [&] { accumulate_here(target, source); });
   target.mark_changed();
 }
 
@@ -175,10 +224,19 @@ Tensor packed_copy(const Tensor& source, DType dtype) {
 
 Tensor packed_copy(const Tensor& source) { return packed_copy(source, source.dtype()); }
 
+Tensor moved(const Tensor& source, Device device) {
+  if (source.device() == device) return source;
+  Tensor result = Tensor::empty(source.shape(), {source.dtype(), device});
+  copy_(result, source);
+  return result;
+}
+
 Tensor packed(const Tensor& source) { return source.is_contiguous() ? source : packed_copy(source); }
 
 bool all_finite(const Tensor& tensor) {
   if (!is_float(tensor.dtype())) return true;
+  if constexpr (cuda::kBuilt)
+    if (tensor.device().is_cuda()) return cuda::all_finite(cuda::context(tensor.device()), tensor);
   std::atomic<bool> finite{true};
   visit(tensor.dtype(), [&]<class T>() {
     const T* in = tensor.data<T>();
@@ -195,7 +253,7 @@ bool all_finite(const Tensor& tensor) {
 
 bool bit_equal(const Tensor& a, const Tensor& b) {
   if (a.shape() != b.shape() || a.dtype() != b.dtype()) return false;
-  const Tensor x = packed(a), y = packed(b);
+  const Tensor x = packed(moved(a, Device{})), y = packed(moved(b, Device{}));
   return std::memcmp(x.bytes(), y.bytes(), static_cast<std::size_t>(x.numel() * item_size(x.dtype()))) == 0;
 }
 

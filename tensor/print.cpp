@@ -100,7 +100,7 @@ class Printer {
 
 std::string to_string(const Tensor& tensor) {
   if (!tensor.defined()) return "undefined tensor";
-  return fmt::format("{} {}", Printer(tensor).text(), describe(tensor));
+  return fmt::format("{} {}", Printer(moved(tensor, Device{})).text(), describe(tensor));
 }
 
 }  // namespace sq

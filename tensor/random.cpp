@@ -1,6 +1,7 @@
 #include "tensor/random.h"
 
 #include "tensor/cpu/strided.h"
+#include "tensor/memory.h"
 
 #include <cmath>
 #include <numbers>
@@ -14,6 +15,11 @@ __extension__ using Wide = unsigned __int128;  // for 64-bit multiply-shift
 template <class Value>
 void fill_by_index(Tensor& target, std::string_view op, Value&& value) {
   require(is_float(target.dtype()), op, "{} does not hold floats", target);
+  if (!target.device().is_cpu()) {  // made by the host, so that the bits are the same everywhere
+    Tensor values = Tensor::empty(target.shape(), {target.dtype(), Device{}});
+    fill_by_index(values, op, value);
+    return copy_(target, values);
+  }
   visit(target.dtype(), [&]<class T>() {
     T* out = target.data<T>();
     const cpu::StridedLoop<1> loop(target.shape(), {target.strides()});

@@ -20,7 +20,7 @@ class Shape {
   Shape() = default;
   Shape(std::initializer_list<std::int64_t> extents) : Shape(std::span(extents.begin(), extents.size())) {}
   explicit Shape(std::span<const std::int64_t> extents);
-  explicit Shape(const std::vector<std::int64_t>& extents) : Shape(std::span(extents)) {}
+  explicit Shape(const std::vector<std::int64_t>& extents) : Shape(std::span(extents.data(), extents.size())) {}
 
   int rank() const { return rank_; }
   std::int64_t operator[](int axis) const { return extents_[static_cast<std::size_t>(axis)]; }

@@ -1,6 +1,8 @@
 #include "tensor/storage.h"
 
 #include "tensor/cpu/system_memory.h"
+#include "tensor/cuda/build.h"
+#include "tensor/cuda/context.h"
 
 #include <algorithm>
 #include <bit>
@@ -98,6 +100,10 @@ class BlockCache {
     const std::lock_guard lock(mutex_);
     poison_ = on;
   }
+  bool poisons() {
+    const std::lock_guard lock(mutex_);
+    return poison_;
+  }
 
  private:
   void release_locked() {
@@ -116,8 +122,16 @@ class BlockCache {
 }  // namespace
 
 std::shared_ptr<Storage> Storage::allocate(std::size_t bytes, Device device) {
-  require(device.is_cpu(), "memory", "device {} is not available in this build", name(device));
+  require(device.is_cpu() || cuda::kBuilt, "memory", "device {} is not available in this build", name(device));
   require(bytes <= std::size_t{1} << 62, "memory", "cannot allocate {} bytes", bytes);
+  if constexpr (cuda::kBuilt) {
+    if (device.is_cuda()) {
+      const cuda::Context& context = cuda::context(device);
+      std::shared_ptr<Storage> storage(new Storage(context.allocator().take(bytes), bytes, device));
+      if (BlockCache::instance().poisons()) cuda::fill_bytes(context.stream(), storage->data(), 0xFF, bytes);
+      return storage;
+    }
+  }
   return std::shared_ptr<Storage>(new Storage(BlockCache::instance().take(bytes), bytes, device));
 }
 
@@ -129,12 +143,39 @@ std::shared_ptr<Storage> Storage::wrap(const void* data, std::size_t bytes, std:
 }
 
 Storage::~Storage() {
-  if (!owner_) BlockCache::instance().give_back(data_, bytes_);
+  if (owner_) return;
+  if constexpr (cuda::kBuilt) {
+    if (device_.is_cuda()) {
+      cuda::context(device_).allocator().give_back(data_);
+      return;
+    }
+  }
+  BlockCache::instance().give_back(data_, bytes_);
 }
 
-MemoryStatistics memory_statistics() { return BlockCache::instance().statistics(); }
-void reset_peak_memory() { BlockCache::instance().reset_peak(); }
-void release_cached_memory() { BlockCache::instance().release(); }
+MemoryStatistics memory_statistics(Device device) {
+  if constexpr (cuda::kBuilt)
+    if (device.is_cuda()) return cuda::context(device).allocator().statistics();
+  return BlockCache::instance().statistics();
+}
+void reset_peak_memory(Device device) {
+  if constexpr (cuda::kBuilt)
+    if (device.is_cuda()) return cuda::context(device).allocator().reset_peak();
+  BlockCache::instance().reset_peak();
+}
+void release_cached_memory(Device device) {
+  if constexpr (cuda::kBuilt) {
+    if (device.is_cuda()) {
+      cuda::context(device).synchronize("memory");
+      return cuda::context(device).allocator().release();
+    }
+  }
+  BlockCache::instance().release();
+}
+void set_memory_limit(Device device, std::size_t bytes) {
+  require(device.is_cuda() && cuda::kBuilt, "memory", "a limit can be set for a GPU only, not for {}", name(device));
+  if constexpr (cuda::kBuilt) cuda::context(device).allocator().set_limit(bytes);
+}
 void set_memory_poison(bool on) { BlockCache::instance().set_poison(on); }
 
 }  // namespace sq

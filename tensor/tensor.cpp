@@ -31,7 +31,7 @@ Tensor Tensor::ones(const Shape& shape, TensorOptions options) { return full(sha
 
 Tensor Tensor::arange(std::int64_t count, TensorOptions options) {
   require(count >= 0, "arange", "a count of {} is negative", count);
-  Tensor result = empty({count}, options);
+  Tensor result = empty({count}, {options.dtype, Device{}});
   visit(options.dtype, [&]<class T>() {
     T* out = result.data<T>();
     for (std::int64_t i = 0; i < count; ++i) {
@@ -41,16 +41,16 @@ Tensor Tensor::arange(std::int64_t count, TensorOptions options) {
         out[i] = static_cast<T>(i);
     }
   });
-  return result;
+  return moved(result, options.device);
 }
 
 template <class T>
 Tensor Tensor::from(const std::vector<T>& values, const Shape& shape) {
   require(static_cast<std::int64_t>(values.size()) == shape.numel(), "tensor", "{} values do not fill shape {}",
           values.size(), shape);
-  Tensor result = empty(shape, {.dtype = dtype_of<T>()});
+  Tensor result = empty(shape, {dtype_of<T>(), Device{}});
   std::copy(values.begin(), values.end(), result.data<T>());
-  return result;
+  return moved(result, default_device());
 }
 
 Tensor Tensor::wrap(std::shared_ptr<Storage> storage, std::int64_t byte_offset, const Shape& shape, DType dtype) {
@@ -79,14 +79,15 @@ bool Tensor::is_contiguous() const {
 
 template <class T>
 std::vector<T> Tensor::to_vector() const {
-  const Tensor values = packed_copy(*this, dtype_of<T>());
+  const Tensor values = moved(packed_copy(*this, dtype_of<T>()), Device{});
   const T* first = values.template data<T>();
   return std::vector<T>(first, first + numel());
 }
 
 double Tensor::item() const {
   require(numel() == 1, "item", "{} does not have exactly one element", *this);
-  return visit(dtype(), [&]<class T>() { return static_cast<double>(*data<T>()); });
+  const Tensor here = moved(*this, Device{});
+  return visit(dtype(), [&]<class T>() { return static_cast<double>(*here.data<T>()); });
 }
 
 Tensor Tensor::alias(const Shape& shape, const Shape& strides, std::int64_t offset) const {

@@ -21,7 +21,7 @@ struct AutogradSlot {
 
 struct TensorOptions {
   DType dtype = DType::f32;
-  Device device = {};
+  Device device = default_device();
 };
 
 /// A handle: copies refer to the same tensor (same memory, same gradient). A default-constructed handle is undefined.
@@ -38,7 +38,7 @@ class Tensor {
   static Tensor full(const Shape& shape, double value, TensorOptions options = {});
   /// 0, 1, …, count-1 (i64 unless asked otherwise).
   static Tensor arange(std::int64_t count, TensorOptions options = {.dtype = DType::i64});
-  /// A copy of `values` in row-major order. Throws Error when their number is not shape.numel().
+  /// A copy of `values` in row-major order, on the default device. Throws Error when their number is not shape.numel().
   template <class T>
   static Tensor from(const std::vector<T>& values, const Shape& shape);
   template <class T>
@@ -66,7 +66,8 @@ class Tensor {
   /// True when the elements lie in row-major order without gaps.
   bool is_contiguous() const;
 
-  /// First element. Throws Error when T is not the tensor's element type. Says nothing about strides.
+  /// First element: an address of the tensor's device. Throws Error when T is not the tensor's element type. Says
+  /// nothing about strides.
   template <class T>
   T* data() {
     return static_cast<T*>(checked_data(dtype_of<T>()));
@@ -80,7 +81,7 @@ class Tensor {
   /// All elements in row-major order, converted to T.
   template <class T>
   std::vector<T> to_vector() const;
-  /// The only element of a tensor with one element, converted to double.
+  /// The only element of a tensor with one element, converted to double. Waits for the device, as to_vector does.
   double item() const;
 
   /// Another window on the same memory, without gradient: offset in elements from this tensor's first element.

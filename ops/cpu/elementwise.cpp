@@ -69,66 +69,6 @@ HWY_NOINLINE void map_rows(const Shape& shape, const std::array<const T*, N>& in
   });
 }
 
-/// Calls visit(functor).
-template <class Visit>
-void with_functor(Unary function, double c, Visit visit) {
-  switch (function) {
-    case Unary::add:
-      return visit(Add());
-    case Unary::subtract_from:
-      return visit(SubtractFrom());
-    case Unary::multiply:
-      return visit(Multiply());
-    case Unary::divide:
-      return visit(Divide());
-    case Unary::divide_into:
-      return visit(DivideInto());
-    case Unary::at_least:
-      return visit(AtLeast());
-    case Unary::power:
-      return c == 2      ? visit(Square())
-             : c == 3    ? visit(Cube())
-             : c == -0.5 ? visit(InverseSquareRoot())
-                         : visit(Power());
-    case Unary::exp:
-      return visit(Exp());
-    case Unary::log:
-      return visit(Log());
-    case Unary::sqrt:
-      return visit(SquareRoot());
-    case Unary::tanh:
-      return visit(Tanh());
-    case Unary::sigmoid:
-      return visit(Sigmoid());
-    case Unary::silu:
-      return visit(Silu());
-    case Unary::relu:
-      return visit(Relu());
-    case Unary::gelu:
-      return visit(GeluExact());
-    case Unary::gelu_tanh:
-      return visit(GeluTanh());
-  }
-}
-
-template <class Visit>
-void with_functor(Binary function, Visit visit) {
-  switch (function) {
-    case Binary::add:
-      return visit(Sum());
-    case Binary::subtract:
-      return visit(Difference());
-    case Binary::multiply:
-      return visit(Product());
-    case Binary::divide:
-      return visit(Quotient());
-    case Binary::maximum:
-      return visit(Larger());
-    case Binary::power:
-      return visit(PowerOf());
-  }
-}
-
 template <class T>
 void unary_forward(const UnaryForward::Arguments<T>& a) {
   using V = Lanes<T>;

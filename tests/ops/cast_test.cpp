@@ -28,7 +28,8 @@ TEST_CASE("every 16-bit pattern survives the way to f32 and back") {
   std::vector<bf16> brains(65536);
   for (std::size_t i = 0; i < halves.size(); ++i) halves[i].bits = brains[i].bits = static_cast<std::uint16_t>(i);
   const Tensor h = Tensor::from(halves, {65536}), b = Tensor::from(brains, {65536});
-  const Tensor h2 = cast(cast(h, DType::f32), DType::f16), b2 = cast(cast(b, DType::f32), DType::bf16);
+  const Tensor h2 = moved(cast(cast(h, DType::f32), DType::f16), Device{});
+  const Tensor b2 = moved(cast(cast(b, DType::f32), DType::bf16), Device{});
   for (std::size_t i = 0; i < halves.size(); ++i) {
     const float value = halves[i], brain = brains[i];
     if (!std::isnan(value)) REQUIRE(h2.data<f16>()[i].bits == i);
