@@ -32,6 +32,7 @@ namespace kernel {
 /// y[a,j,:] = x[a,index[j],:]
 struct SelectRows {
   static constexpr std::string_view name = "index_select";
+  static constexpr bool cpu_takes_halves = true;
   template <class T>
   struct Arguments {
     std::int64_t outer, extent, inner, count;
@@ -50,6 +51,7 @@ struct SelectRows {
 /// dx[a,i,:] = Σ_{j: index[j] = i} dy[a,j,:], or that added to what dx holds.
 struct AddRows {
   static constexpr std::string_view name = "index_select_backward";
+  static constexpr bool cpu_takes_halves = true;
   template <class T>
   struct Arguments {
     std::int64_t outer, extent, inner, count;
@@ -70,6 +72,7 @@ struct AddRows {
 /// y[a,j,b] = x[a,index[a,j,b],b]
 struct Gather {
   static constexpr std::string_view name = "gather";
+  static constexpr bool cpu_takes_halves = true;
   template <class T>
   struct Arguments {
     std::int64_t outer, extent, inner, count;

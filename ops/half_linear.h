@@ -18,6 +18,7 @@ namespace kernel {
 /// y = x·Wᵀ + bias or, untransposed, x·W.
 struct HalfWeightProduct {
   static constexpr std::string_view name = "half_linear";
+  static constexpr bool cpu_takes_halves = true;
   template <class T>
   struct Arguments {
     std::int64_t rows, in, out;

@@ -28,6 +28,7 @@ namespace kernel {
 /// in which T is summed.
 struct MatrixProduct {
   static constexpr std::string_view name = "matmul";
+  static constexpr bool cpu_takes_halves = true;
 
   /// One axis of a batch: the next matrix of A, B, C lies so many elements on.
   struct Level {
