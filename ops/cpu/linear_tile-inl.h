@@ -1,0 +1,158 @@
+// ops/cpu/linear_tile-inl.h: what the forward and the backward kernel of linear attention share: a chunk's rows with
+// their decays, and the sums of states over chunks.
+
+// clang-format off
+#if defined(SUBQUAD_LINEAR_TILE_INL_H) == defined(HWY_TARGET_TOGGLE)
+#ifdef SUBQUAD_LINEAR_TILE_INL_H
+#undef SUBQUAD_LINEAR_TILE_INL_H
+#else
+#define SUBQUAD_LINEAR_TILE_INL_H
+#endif
+// clang-format on
+
+#include "hwy/highway.h"
+
+#include "ops/cpu/exp-inl.h"
+#include "ops/cpu/softmax_tile-inl.h"
+#include "ops/cpu/tile-inl.h"
+#include "ops/cpu/vector-inl.h"
+#include "ops/linear_attention.h"
+#include "tensor/cpu/threads.h"
+
+#include <cmath>
+
+HWY_BEFORE_NAMESPACE();
+namespace sq::kernel::HWY_NAMESPACE {
+
+static_assert(LinearAttentionProblem::kChunk == kTile);
+
+/// A chunk of one head: its positions [first, first+count), and b_i = g_first + … + g_i.
+template <class T>
+struct LinearChunk {
+  std::int64_t b, h, first, count;
+  T decay[kTile];  // b_i
+  bool decays;
+
+  LinearChunk(const LinearAttentionProblem& p, const T* log_decay, std::int64_t task)
+      : b(task / p.chunks() / p.heads),
+        h(task / p.chunks() % p.heads),
+        first(task % p.chunks() * kTile),
+        count(std::min(kTile, p.positions - first)),
+        decays(log_decay != nullptr) {
+    T sum = 0;
+    for (std::int64_t i = 0; i < kTile; ++i) {
+      if (decays && i < count) sum += log_decay[(b * p.heads + h) * p.positions + first + i];
+      decay[i] = sum;
+    }
+  }
+  /// e^(b_i): what is left at position i of the chunk's first state.
+  T kept_of_state(std::int64_t i) const { return decays ? std::exp(decay[i]) : T(1); }
+  /// e^(b_C - b_i): what is left of position i in the state after the chunk.
+  T kept_at_end(std::int64_t i) const { return decays ? std::exp(decay[count - 1] - decay[i]) : T(1); }
+
+  /// Pairs of a key (row) and a query (lane) that is not before it.
+  PairMask mask() const {
+    PairMask mask;
+    mask.rows = mask.lanes = count;
+    for (std::int64_t c = 0; c < count; ++c)
+      mask.bits[static_cast<std::size_t>(c)] = PairMask::low_bits(count) & ~PairMask::low_bits(c);
+    mask.find_hulls();
+    return mask;
+  }
+
+  /// pairs[key][query] ← scale Γ pairs for the pairs of the mask, 0 for the others.
+  void weigh(T scale, T* HWY_RESTRICT pairs) const {
+    const hn::ScalableTag<T> d;
+    const std::int64_t lanes = lanes_per_vector<T>();
+    const auto factor = hn::Set(d, scale);
+    for (std::int64_t c = 0; c < count; ++c) {
+      T* row = pairs + c * kTile;
+      const std::uint64_t alive = PairMask::low_bits(count) & ~PairMask::low_bits(c);
+      for (std::int64_t r = 0; r < kTile; r += lanes) {
+        auto weight = factor;
+        // min: lanes before the key have a positive exponent, which might overflow.
+        if (decays)
+          weight =
+              hn::Mul(factor, exp(d, hn::Min(hn::Sub(hn::LoadU(d, decay + r), hn::Set(d, decay[c])), hn::Zero(d))));
+        const auto mask = lane_mask(d, alive, r);
+        hn::Store(hn::IfThenElseZero(mask, hn::Mul(weight, hn::Load(d, row + r))), d, row + r);
+      }
+    }
+  }
+};
+
+/// Rows first … of a chunk side by side with `stride` between them, each times factor(i), zeros behind.
+template <class T, class Factor>
+HWY_INLINE void scaled_rows(const HeadRows<const T>& rows, const LinearChunk<T>& chunk, std::int64_t width,
+                            std::int64_t stride, T* HWY_RESTRICT out, Factor factor) {
+  for (std::int64_t i = 0; i < chunk.count; ++i, out += stride) {
+    const T* row = rows.at(chunk.b, chunk.h, chunk.first + i);
+    const T f = factor(i);
+    for (std::int64_t c = 0; c < width; ++c) out[c] = f * row[c];
+    std::fill(out + width, out + stride, T(0));
+  }
+}
+template <class T>
+void plain_rows(const HeadRows<const T>& rows, const LinearChunk<T>& chunk, std::int64_t width, std::int64_t stride,
+                T* out) {
+  scaled_rows(rows, chunk, width, stride, out, [](std::int64_t) { return T(1); });
+}
+
+/// c[m][n] = Σ_k A(m,k) b[k][n], whole.
+template <Start kStart, class T>
+void whole_product(const Product<T>& product_of, std::int64_t rows, std::int64_t columns, std::int64_t depth) {
+  product<kStart>(product_of, 0, rows, [=](std::int64_t, std::int64_t) { return Extent{0, columns, 0, depth}; });
+}
+
+/// Runs body(chunk) in parallel for all chunks of all heads.
+template <class T, class Body>
+void for_linear_chunks(const LinearAttentionProblem& p, const T* log_decay, std::int64_t multiply_adds, Body body) {
+  cpu::parallel_for(p.batch * p.heads * p.chunks(), tasks_per_block(multiply_adds),
+                    [&](std::int64_t begin, std::int64_t end) {
+                      for (std::int64_t task = begin; task < end; ++task)
+                        body(LinearChunk<T>(p, log_decay, task), task % p.chunks());
+                    });
+}
+
+/// state number `chunk` of a head.
+template <class T>
+T* state_at(const LinearAttentionProblem& p, T* states, std::int64_t b, std::int64_t h, std::int64_t chunk) {
+  return states + ((b * p.heads + h) * (p.chunks() + 1) + chunk) * p.state_size();
+}
+
+/// For every head and element of a state, `step(from, to, e^(b_C))` for the chunks in `order`: a state is a sum over
+/// the chunks before it, a gradient one over the chunks after.
+template <class T, class Step>
+void sum_over_chunks(const LinearAttentionProblem& p, const T* log_decay, bool backwards, T* states, Step step) {
+  constexpr std::int64_t kRowsAtOnce = 8;
+  const std::int64_t blocks = cpu::block_count(p.width, kRowsAtOnce), chunks = p.chunks();
+  cpu::parallel_for(p.batch * p.heads * blocks, tasks_per_block(chunks * kRowsAtOnce * p.state_row()),
+                    [&](std::int64_t begin, std::int64_t end) {
+                      for (std::int64_t task = begin; task < end; ++task) {
+                        const std::int64_t head = task / blocks, row = task % blocks * kRowsAtOnce;
+                        const std::int64_t rows = std::min(kRowsAtOnce, p.width - row);
+                        for (std::int64_t n = 0; n < chunks; ++n) {
+                          const std::int64_t chunk = backwards ? chunks - 1 - n : n;
+                          const LinearChunk<T> c(p, log_decay, head * chunks + chunk);
+                          T* before = state_at(p, states, c.b, c.h, chunk) + row * p.state_row();
+                          step(before, before + p.state_size(), c.kept_of_state(c.count - 1), rows * p.state_row());
+                        }
+                      }
+                    });
+}
+
+/// A state given as [B,H,K,V], or nothing, into place `chunk` of the stored ones.
+template <class T>
+void set_state(const LinearAttentionProblem& p, const T* given, std::int64_t chunk, T* states) {
+  for (std::int64_t head = 0; head < p.batch * p.heads; ++head)
+    for (std::int64_t c = 0; c < p.width; ++c) {
+      T* row = state_at(p, states, head / p.heads, head % p.heads, chunk) + c * p.state_row();
+      std::fill_n(row, p.state_row(), T(0));
+      if (given) std::copy_n(given + (head * p.width + c) * p.value_width, p.value_width, row);
+    }
+}
+
+}  // namespace sq::kernel::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // SUBQUAD_LINEAR_TILE_INL_H
