@@ -10,6 +10,7 @@
 #include "ops/gather.h"
 #include "ops/gradient_norm.h"
 #include "ops/layer_norm.h"
+#include "ops/linear_attention.h"
 #include "ops/matmul.h"
 #include "ops/reduce.h"
 #include "ops/rms_norm.h"
@@ -195,6 +196,26 @@ std::vector<Case> product_cases() {
   };
 }
 
+std::vector<Case> attention_cases() {
+  constexpr std::int64_t kHeads = 12, kHeadWidth = kWidth / kHeads;
+  const Shape shape{1, kHeads, kRows, kHeadWidth};
+  const Tensor q = leaf(shape), k = leaf(shape), v = leaf(shape);
+  std::vector<float> past;  // 1 where the column is not after the row
+  for (std::int64_t i = 0; i < kRows; ++i)
+    for (std::int64_t j = 0; j < kRows; ++j) past.push_back(j <= i ? 1.0f : 0.0f);
+  const Tensor mask = Tensor::from(past, {kRows, kRows});
+  return {
+      {"linear_attention",
+       {q, k, v},
+       [=] { return linear_attention(q, k, v).y; },
+       [=] {
+         const Tensor scores = mul(matmul(q, transpose(k, 2, 3)), 1 / std::sqrt(double{kHeadWidth}));
+         return matmul(mul(scores, mask), v);
+       },
+       {.flops = 4.0 * kRows * kWidth * kHeadWidth * 2, .bytes = 16.0 * kRows * kWidth}},
+  };
+}
+
 std::vector<Case> optimizer_cases() {
   const Tensor weight = randn({kVocabulary, kWidth}), gradient = randn({kVocabulary, kWidth});
   const auto m = std::make_shared<Tensor>(Tensor::zeros_like(weight)),
@@ -221,7 +242,8 @@ std::vector<Case> optimizer_cases() {
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
-  for (auto group : {elementwise_cases(), row_cases(), index_cases(), product_cases(), optimizer_cases()})
+  for (auto group :
+       {elementwise_cases(), row_cases(), index_cases(), product_cases(), attention_cases(), optimizer_cases()})
     for (Case& one : group) cases.push_back(std::move(one));
   return cases;
 }
