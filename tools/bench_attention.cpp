@@ -128,20 +128,20 @@ void time_both_ways(const Options& o, const std::function<Tensor()>& forward, st
     const NoGrad unrecorded;
     forward();
   });
-  print_result(o.bench, bench_result("attention_forward", alone, {.flops = flops, .bytes = bytes}, sizes));
+  print_result(o.bench, bench_result(o.bench, "attention_forward", alone, {.flops = flops, .bytes = bytes}, sizes));
   const Tensor seed = Tensor::ones(forward().shape(), o.bench.common.options());
   clear(leaves);
-  reset_peak_memory();
-  const std::size_t before = memory_statistics().in_use;
+  reset_peak_memory(default_device());
+  const std::size_t before = memory_statistics(default_device()).in_use;
   const Timing both = measure(o.bench, [&] {
     clear(leaves);
     backward(forward(), seed);
   });
   Json with_memory = sizes;
-  with_memory["peak_bytes"] = memory_statistics().peak - before;
+  with_memory["peak_bytes"] = memory_statistics(default_device()).peak - before;
   // Backward takes 2.5 times the products of forward: scores again, and two more each for q·k and weights·v.
-  print_result(o.bench, bench_result("attention_forward_backward", both, {.flops = 3.5 * flops, .bytes = 3 * bytes},
-                                     with_memory));
+  print_result(o.bench, bench_result(o.bench, "attention_forward_backward", both,
+                                     {.flops = 3.5 * flops, .bytes = 3 * bytes}, with_memory));
 }
 
 void bench_core(const Options& o, std::int64_t n) {

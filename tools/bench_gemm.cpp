@@ -52,7 +52,7 @@ void add_bench_gemm(CLI::App& bench) {
     const auto m = static_cast<double>(o->m), n = static_cast<double>(o->n), k = static_cast<double>(o->k);
     const Work work{.flops = 2 * m * n * k,
                     .bytes = static_cast<double>(item_size(a.dtype())) * (m * k + k * n + m * n)};
-    print_result(o->bench, bench_result("gemm", timing, work,
+    print_result(o->bench, bench_result(o->bench, "gemm", timing, work,
                                         {{"m", o->m},
                                          {"n", o->n},
                                          {"k", o->k},

@@ -122,20 +122,20 @@ namespace {
 
 void bench_train(const BenchModelOptions& o, std::int64_t context) {
   TrainingBench training(o, context);
-  reset_peak_memory();
+  reset_peak_memory(default_device());
   const Timing timing = measure(o.bench, [&] { training.step(); });
   const LanguageModel& model = training.model;
   const ModelEstimate estimate = estimate_model(model.config(), training.context);
   // Backward takes twice the products of forward. AdamW reads weight, gradient and two moments and writes three.
   const Work work{.flops = 3.0 * static_cast<double>(training.batch * estimate.total.forward_flops),
                   .bytes = 7.0 * 4.0 * static_cast<double>(model.parameter_count())};
-  Json result = bench_result("train_step", timing, work,
+  Json result = bench_result(o.bench, "train_step", timing, work,
                              {{"preset", o.preset},
                               {"batch", training.batch},
                               {"context", training.context},
                               {"vocab_size", model.config().vocab_size},
                               {"parameters", model.parameter_count()},
-                              {"peak_bytes", memory_statistics().peak}});
+                              {"peak_bytes", memory_statistics(default_device()).peak}});
   result["tokens_per_s"] = static_cast<double>(training.batch * training.context) / timing.median * 1e3;
   print_result(o.bench, result);
 }
@@ -155,7 +155,7 @@ void bench_decode(const BenchModelOptions& o, std::int64_t prompt, std::int64_t 
   const LanguageModel& model = decoding.model;
   const auto steps = static_cast<double>(tokens), rows = static_cast<double>(decoding.batch);
   const Work token = decoding.work(), work{.flops = steps * token.flops, .bytes = steps * token.bytes};
-  Json result = bench_result("decode", timing, work,
+  Json result = bench_result(o.bench, "decode", timing, work,
                              {{"preset", o.preset},
                               {"batch", decoding.batch},
                               {"prompt", prompt},

@@ -209,7 +209,7 @@ std::vector<Case> attention_cases() {
        {q, k, v},
        [=] { return linear_attention(q, k, v).y; },
        [=] {
-         const Tensor scores = mul(matmul(q, transpose(k, 2, 3)), 1 / std::sqrt(double{kHeadWidth}));
+         const Tensor scores = mul(matmul(q, transpose(k, 2, 3)), 1 / std::sqrt(static_cast<double>(kHeadWidth)));
          return matmul(mul(scores, mask), v);
        },
        {.flops = 4.0 * kRows * kWidth * kHeadWidth * 2, .bytes = 16.0 * kRows * kWidth}},
@@ -267,7 +267,7 @@ void bench_case(const BenchOptions& options, const Case& one) {
     const NoGrad unrecorded;
     one.run();
   });
-  print_result(options, bench_result(one.name, forward, one.work, sizes));
+  print_result(options, bench_result(options, one.name, forward, one.work, sizes));
   if (one.leaves.empty()) return;
   const Tensor seed = Tensor::ones(one.run().shape());
   const Timing both = measure(options, [&] {
@@ -276,8 +276,8 @@ void bench_case(const BenchOptions& options, const Case& one) {
   });
   Json both_sizes = sizes;
   both_sizes["direction"] = "forward_backward";
-  print_result(options,
-               bench_result(one.name, both, {.flops = 3 * one.work.flops, .bytes = 3 * one.work.bytes}, both_sizes));
+  print_result(options, bench_result(options, one.name, both,
+                                     {.flops = 3 * one.work.flops, .bytes = 3 * one.work.bytes}, both_sizes));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace sq::cli {
@@ -22,11 +23,16 @@ struct Common {
   std::int64_t seed = 42;
   bool quiet = false;
   bool json = false;
+  std::uint64_t gpu_memory = 0;  // bytes; 0 = no limit
 
-  /// Checks the values and sets threads and random numbers. Throws UsageError.
-  void apply(const CLI::App& command) const;
+  /// Checks the values and sets the device that tensors are made on from now on, threads and random numbers. Throws
+  /// UsageError.
+  void apply(const CLI::App& command);
   /// Device and dtype as tensors take them. Throws UsageError for an unknown one.
   TensorOptions options() const;
+
+ private:
+  std::optional<UseDevice> use_device_;
 };
 
 void add_common(CLI::App& command, Common& common);

@@ -5,6 +5,8 @@
 #include "tensor/cpu/features.h"
 #include "tensor/cpu/measure.h"
 #include "tensor/cpu/threads.h"
+#include "tensor/cuda/build.h"
+#include "tensor/cuda/context.h"
 #include "tools/cli.h"
 
 #include <fmt/ranges.h>
@@ -32,7 +34,18 @@ Json gather_info() {
   info["gemm_reason"] = cpu::gemm_backend_reason();
   info["gemm_gflops"] = cpu::measure_gemm_gflops(1024, 768, 768, 10);
   info["copy_gbytes_per_s"] = cpu::measure_copy_bandwidth();
-  info["cuda"] = false;
+  info["cuda"] = cuda::kBuilt;
+  info["cuda_driver"] = cuda::driver_version();
+  info["gpus"] = Json::array();
+  if constexpr (cuda::kBuilt)
+    for (int gpu = 0; gpu < cuda::device_count(); ++gpu) {
+      const cuda::DeviceProperties properties = cuda::device_properties(gpu);
+      info["gpus"].push_back({{"name", properties.name},
+                              {"compute_capability", fmt::format("{}.{}", properties.major, properties.minor)},
+                              {"multiprocessors", properties.multiprocessors},
+                              {"total_bytes", properties.total_bytes},
+                              {"free_bytes", cuda::free_bytes(gpu)}});
+    }
   for (const MixerEntry* entry : mixer_registry()) info["mixers"].push_back(entry->name);
   for (const Preset& preset : presets()) info["presets"].push_back(preset.name);
   return info;
@@ -52,7 +65,12 @@ void print_for_people(const Json& info) {
   line("gemm", text("gemm_reason"));
   line("measured", fmt::format("{:.0f} GFLOP/s (f32, 1024x768x768), copy {:.1f} GB/s",
                                info["gemm_gflops"].get<double>(), info["copy_gbytes_per_s"].get<double>()));
-  line("cuda", "not in this build");
+  if (info["gpus"].empty()) line("gpu", "none: " + cuda::why_no_device());
+  for (const Json& gpu : info["gpus"])
+    line("gpu",
+         fmt::format("{}, compute capability {}, {:.1f} of {:.1f} GB free, driver {}", gpu["name"].get<std::string>(),
+                     gpu["compute_capability"].get<std::string>(), gpu["free_bytes"].get<double>() * 1e-9,
+                     gpu["total_bytes"].get<double>() * 1e-9, text("cuda_driver")));
   line("mixers", fmt::format("{}", fmt::join(info["mixers"].get<std::vector<std::string>>(), ", ")));
   line("presets", fmt::format("{}", fmt::join(info["presets"].get<std::vector<std::string>>(), ", ")));
 }
@@ -61,7 +79,7 @@ void print_for_people(const Json& info) {
 
 void add_info(CLI::App& app) {
   auto common = std::make_shared<Common>();
-  CLI::App* command = app.add_subcommand("info", "show processor, threads, matrix library, mixers and presets");
+  CLI::App* command = app.add_subcommand("info", "show processor, GPUs, threads, matrix library, mixers and presets");
   add_common(*command, *common);
   command->callback([common, command] {
     common->apply(*command);

@@ -76,7 +76,7 @@ TrainingResult Trainer::run() {
   if (!loader_) loader_ = std::make_unique<BatchLoader>(std::move(job_.data), options_.loader_depth);
   if (!metrics_ && !job_.folder.empty())
     metrics_ = std::make_unique<MetricsFile>(job_.folder / "metrics.jsonl", counters_.step);
-  reset_peak_memory();
+  reset_peak_memory(default_device());
   job_.model.train();
   TrainingResult result;
   const std::int64_t tokens_before = counters_.tokens;
@@ -97,7 +97,7 @@ TrainingResult Trainer::run() {
   result.val_loss = counters_.val_loss;
   result.epochs = counters_.epochs;
   result.tokens = counters_.tokens - tokens_before;
-  result.peak_memory_bytes = memory_statistics().peak;
+  result.peak_memory_bytes = memory_statistics(default_device()).peak;
   return result;
 }
 

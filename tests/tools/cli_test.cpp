@@ -49,7 +49,7 @@ TEST_CASE("wrong usage is refused in one line") {
   check_refused("info --threads -1", "--threads");
   check_refused("info --threads many", "many");
   check_refused("info --device tpu", "'tpu' is not a device");
-  check_refused("info --device cuda", "this build has no CUDA; use cpu");
+  check_refused("info --device cuda:7", "'cuda:7' is not available");
   check_refused("info --dtype f8", "'f8' is unknown");
   check_refused("bench gemm --m 0", "must be at least 1");
   check_refused("bench attention --mixer nothing --n 8", "nothing");

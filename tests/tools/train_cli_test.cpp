@@ -172,7 +172,7 @@ TEST_CASE("bad data and settings are refused and nothing is written") {
   refused(preset + "--steps -5", "steps");
   refused(preset + "--batch-size 0", "batch_size");
   refused(preset + "--threads 0", "--threads");
-  refused(preset + "--device cuda", "CUDA");
+  refused(preset + "--device cuda:7", "cuda:7");
   refused(preset + "--resume", "holds no");
   refused(preset + "--resume --force", "--force");
   refused(preset + "--dtype f64", "f64");
