@@ -14,7 +14,7 @@ using namespace sq::test;
 
 namespace {
 
-constexpr TensorOptions kDouble{.dtype = DType::f64};
+const TensorOptions kDouble{.dtype = DType::f64};
 
 std::vector<std::string> names(const Module& module) {
   std::vector<std::string> result;
