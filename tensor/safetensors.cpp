@@ -141,7 +141,7 @@ SafetensorsFile::SafetensorsFile(std::shared_ptr<Storage> bytes, std::string lab
     if (at % item_size(entry.dtype) == 0) {
       tensors_.emplace_back(entry.name, Tensor::wrap(bytes, at, entry.shape, entry.dtype));
     } else {  // a header of odd length leaves the data unaligned: copy it to where it may be read
-      Tensor copy = Tensor::empty(entry.shape, {.dtype = entry.dtype});
+      Tensor copy = Tensor::empty(entry.shape, {.dtype = entry.dtype, .device = Device{}});
       if (entry.end > entry.begin)
         std::memcpy(copy.bytes(), bytes->data() + at, static_cast<std::size_t>(entry.end - entry.begin));
       tensors_.emplace_back(entry.name, copy);
@@ -186,7 +186,7 @@ std::uint64_t save_safetensors(const std::filesystem::path& path, const NamedTen
     write(&length, sizeof(length));
     write(text.data(), text.size());
     for (const auto& [name, tensor] : tensors) {
-      const Tensor values = packed(tensor);
+      const Tensor values = moved(packed(tensor), Device{});
       write(values.bytes(), static_cast<std::size_t>(values.numel() * item_size(values.dtype())));
     }
   });

@@ -60,7 +60,7 @@ TEST_CASE("a shared upstream gradient is not overwritten") {
   CHECK(grad(b).item() == 1);
 }
 
-TEST_CASE("misuse of the tape is explained") {
+TEST_CASE("misuse of the tape is explained" * doctest::test_suite("cpu")) {
   const Tensor x = leaf(1);
   const Tensor y = doubled(x);
   backward(y);
@@ -121,7 +121,7 @@ TEST_CASE("checkpoint reaches leaves that only the function knows") {
   CHECK(grad(hidden).item() == 2);
 }
 
-TEST_CASE("anomaly mode names the operation that made the first NaN") {
+TEST_CASE("anomaly mode names the operation that made the first NaN" * doctest::test_suite("cpu")) {
   const Tensor x = Tensor::full({2}, 1e38);
   set_requires_grad(x);
   const AnomalyMode watch;
@@ -131,7 +131,7 @@ TEST_CASE("anomaly mode names the operation that made the first NaN") {
   CHECK_NOTHROW(doubled(Tensor::full({2}, INFINITY)));  // not its fault
 }
 
-TEST_CASE("gradcheck finds a wrong gradient") {
+TEST_CASE("gradcheck finds a wrong gradient" * doctest::test_suite("cpu")) {
   const auto wrong = [](const std::vector<Tensor>& in) {
     return record("wrong", {in[0]}, packed_copy(in[0]), {}, [](const Saved&, const Tensor& dy) -> Gradients {
       Tensor dx = packed_copy(dy);

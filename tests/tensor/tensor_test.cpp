@@ -10,7 +10,7 @@
 
 using namespace sq;
 
-TEST_CASE("a tensor keeps its values in row-major order") {
+TEST_CASE("a tensor keeps its values in row-major order" * doctest::test_suite("cpu")) {
   const Tensor t = Tensor::from<float>({1, 2, 3, 4, 5, 6}, {2, 3});
   CHECK(t.to_vector<float>() == std::vector<float>{1, 2, 3, 4, 5, 6});
   CHECK(describe(t) == "f32[2,3]@cpu");
@@ -27,7 +27,7 @@ TEST_CASE("Philox gives the published numbers") {
         std::array<std::uint32_t, 4>{0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu});
 }
 
-TEST_CASE("wrong use is an Error that names the tensor") {
+TEST_CASE("wrong use is an Error that names the tensor" * doctest::test_suite("cpu")) {
   const Tensor t = Tensor::zeros({2, 3});
   CHECK_THROWS_WITH_AS(t.data<double>(), "tensor: f32[2,3]@cpu does not hold f64 values", Error);
   CHECK_THROWS_AS(t.alias({4, 3}, {3, 1}, 0), Error);
