@@ -14,7 +14,7 @@ Tensor running_sum(const Tensor& x, int axis, bool reverse) {
   std::int64_t outer = 1, inner = 1;
   for (int i = 0; i < axis; ++i) outer *= x.shape()[i];
   for (int i = axis + 1; i < x.rank(); ++i) inner *= x.shape()[i];
-  visit_float(x.dtype(), "cumsum", [&]<class T>() {
+  visit_float(x, "cumsum", [&]<class T>() {
     launch<kernel::CumulativeSum>(x.device(), kernel::CumulativeSum::Arguments<T>{.outer = outer,
                                                                                   .extent = x.shape()[axis],
                                                                                   .inner = inner,

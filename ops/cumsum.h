@@ -23,6 +23,8 @@ struct CumulativeSum {
   };
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 }  // namespace kernel

@@ -11,7 +11,7 @@ namespace {
 Tensor masked(const Tensor& x, double p, std::uint64_t seed, std::uint64_t stream) {
   const Tensor input = packed(x);
   Tensor y = Tensor::empty_like(x);
-  visit_float(x.dtype(), "dropout", [&]<class T>() {
+  visit_float(x, "dropout", [&]<class T>() {
     launch<kernel::Dropout>(
         x.device(),
         kernel::Dropout::Arguments<T>{

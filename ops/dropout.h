@@ -34,6 +34,8 @@ struct Dropout {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 }  // namespace kernel

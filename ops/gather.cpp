@@ -33,8 +33,8 @@ Tensor full_index(std::string_view op, const Tensor& index, const Shape& shape, 
 
 /// What scatter_add does, without a record: into a copy of `x`, 16-bit floats summed in f32.
 Tensor scattered(const Tensor& x, int axis, const Tensor& index, const Tensor& source) {
-  Tensor y = packed_copy(x, computes_in_f32(x) ? DType::f32 : x.dtype());
-  const Tensor terms = computes_in_f32(x) ? packed_copy(source, DType::f32) : packed(source);
+  Tensor y = packed_copy(x, is_half(x.dtype()) ? DType::f32 : x.dtype());
+  const Tensor terms = is_half(x.dtype()) ? packed_copy(source, DType::f32) : packed(source);
   const Around from(index.shape(), axis), to(x.shape(), axis);
   visit_float(y.dtype(), "scatter_add", [&]<class T>() {
     launch<kernel::ScatterAdd>(x.device(), kernel::ScatterAdd::Arguments<T>{.outer = to.outer,

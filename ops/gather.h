@@ -11,7 +11,8 @@ namespace sq {
 // Below, `axis` is the indexed axis of extent N (negative axes count from the end), a and b stand for the axes before
 // and after it. Indices are i64 or i32 in 0 … N-1; repeated ones are allowed, and their gradients add up in order, so
 // the bits do not depend on the number of threads. Every function throws Error on an index out of range (naming it), on
-// an index tensor of a wrong shape or dtype, and on a wrong axis.
+// an index tensor of a wrong shape or dtype, and on a wrong axis. Indices that lie on a GPU are not looked at by the
+// host: there one out of range gives NaN (-1 in integers) where it reads, and nothing where it adds.
 
 /// y[a,j,b] = x[a,index[j],b]. x of any dtype, index [n]. Result: x's shape with n in place of N.
 /// Saves the index.  dx[a,i,b] = Σ_{j: index[j] = i} dy[a,j,b].
@@ -46,6 +47,8 @@ struct SelectRows {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 /// dx[a,i,:] = Σ_{j: index[j] = i} dy[a,j,:], or that added to what dx holds.
@@ -67,6 +70,8 @@ struct AddRows {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 /// y[a,j,b] = x[a,index[a,j,b],b]
@@ -86,6 +91,8 @@ struct Gather {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 /// y[a,index[a,j,b],b] += source[a,j,b]
@@ -100,6 +107,8 @@ struct ScatterAdd {
   };
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 /// Launch SelectRows (any dtype) and AddRows (floats; `add`: to what dx holds) for packed tensors; index [count].

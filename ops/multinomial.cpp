@@ -13,7 +13,7 @@ Tensor multinomial(const Tensor& probabilities, Generator& generator) {
   const Tensor input = packed(probabilities);
   const std::int64_t rows = input.size(0), columns = input.size(1);
   Tensor index = Tensor::empty({rows}, {DType::i64, input.device()});
-  visit_float(input.dtype(), "multinomial", [&]<class T>() {
+  visit_float(input, "multinomial", [&]<class T>() {
     launch<kernel::Multinomial>(input.device(), kernel::Multinomial::Arguments<T>{.rows = rows,
                                                                                   .columns = columns,
                                                                                   .seed = generator.seed,
@@ -21,9 +21,9 @@ Tensor multinomial(const Tensor& probabilities, Generator& generator) {
                                                                                   .probabilities = input.data<T>(),
                                                                                   .index = index.data<std::int64_t>()});
   });
-  const std::int64_t* drawn = index.data<std::int64_t>();
+  const Tensor drawn = moved(index, Device{});
   for (std::int64_t row = 0; row < rows; ++row)
-    require(drawn[row] >= 0, "multinomial",
+    require(drawn.data<std::int64_t>()[row] >= 0, "multinomial",
             "row {} of {} is no distribution; its entries must be finite, not negative and not all 0", row,
             probabilities);
   return index;

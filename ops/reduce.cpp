@@ -92,7 +92,7 @@ Tensor as_operand(const Tensor& x, const Reduction& r) {
 Tensor raw_sum(const Tensor& x, const Reduction& r, std::string_view op) {
   const Tensor operand = as_operand(x, r);
   Tensor y = Tensor::empty(r.result, x.options());
-  visit_float(x.dtype(), op, [&]<class T>() {
+  visit_float(x, op, [&]<class T>() {
     launch<kernel::ReduceSum>(
         x.device(),
         kernel::ReduceSum::Arguments<T>{
@@ -116,7 +116,8 @@ Tensor sum(const Tensor& x, const Axes& axes, bool keep) {
 }
 
 Tensor mean(const Tensor& x, const Axes& axes, bool keep) {
-  if (computes_in_f32(x)) return cast(mean(cast(x, DType::f32), axes, keep), x.dtype());
+  // A 16-bit sum may overflow where the mean does not.
+  if (is_half(x.dtype())) return cast(mean(cast(x, DType::f32), axes, keep), x.dtype());
   const Reduction r = plan(x, axes, keep, "mean");
   const auto count = static_cast<double>(r.extent);
   return record("mean", {x}, div(raw_sum(x, r, "mean"), count), {},
@@ -150,7 +151,7 @@ Largest largest(const Tensor& x, const Reduction& r, std::string_view op) {
   require(r.extent > 0 || r.outer * r.inner == 0, op, "{} has nothing to choose from along the reduced axes", x);
   const Tensor operand = as_operand(x, r);
   Largest result{Tensor::empty(r.result, x.options()), Tensor::empty(r.result, {DType::i64, x.device()})};
-  visit_float(x.dtype(), op, [&]<class T>() {
+  visit_float(x, op, [&]<class T>() {
     launch<kernel::ArgMax>(x.device(), kernel::ArgMax::Arguments<T>{.outer = r.outer,
                                                                     .extent = r.extent,
                                                                     .inner = r.inner,
@@ -170,7 +171,7 @@ Tensor max(const Tensor& x, const Axes& axes, bool keep) {
   return record("max", {x}, found.values, {found.indices}, [r](const Saved& saved, const Tensor& dy) -> Gradients {
     const Tensor upstream = packed(dy);
     Tensor dx = make_operand(r, dy.options());
-    visit_float(dy.dtype(), "max", [&]<class T>() {
+    visit_float(dy, "max", [&]<class T>() {
       launch<kernel::MaxBackward>(dy.device(), kernel::MaxBackward::Arguments<T>{.outer = r.outer,
                                                                                  .extent = r.extent,
                                                                                  .inner = r.inner,
@@ -192,7 +193,7 @@ Tensor logsumexp(const Tensor& x, const Axes& axes, bool keep) {
   const Reduction r = plan(x, axes, keep, "logsumexp");
   const Tensor operand = as_operand(x, r);
   Tensor y = Tensor::empty(r.result, x.options());
-  visit_float(x.dtype(), "logsumexp", [&]<class T>() {
+  visit_float(x, "logsumexp", [&]<class T>() {
     launch<kernel::LogSumExp>(
         x.device(),
         kernel::LogSumExp::Arguments<T>{
@@ -201,7 +202,7 @@ Tensor logsumexp(const Tensor& x, const Axes& axes, bool keep) {
   return record("logsumexp", {x}, y, {operand, y}, [r](const Saved& saved, const Tensor& dy) -> Gradients {
     const Tensor upstream = packed(dy);
     Tensor dx = make_operand(r, dy.options());
-    visit_float(dy.dtype(), "logsumexp", [&]<class T>() {
+    visit_float(dy, "logsumexp", [&]<class T>() {
       launch<kernel::LogSumExpBackward>(dy.device(), kernel::LogSumExpBackward::Arguments<T>{.outer = r.outer,
                                                                                              .extent = r.extent,
                                                                                              .inner = r.inner,

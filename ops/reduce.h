@@ -48,6 +48,8 @@ struct ReduceSum {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 /// The index r of the largest x[o,r,i], the first of equals, a NaN counting as larger than all; extent >= 1.
@@ -62,6 +64,8 @@ struct ArgMax {
   };
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 /// dx[o,r,i] = dy[o,i] where r = index[o,i], else 0
@@ -76,6 +80,8 @@ struct MaxBackward {
   };
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 /// y[o,i] = ln Σ_r e^x[o,r,i]
@@ -89,6 +95,8 @@ struct LogSumExp {
   };
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 /// dx[o,r,i] = dy[o,i]·e^(x[o,r,i] - y[o,i])
@@ -104,6 +112,8 @@ struct LogSumExpBackward {
   };
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 }  // namespace kernel

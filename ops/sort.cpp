@@ -17,7 +17,7 @@ Sorted sort_rows(std::string_view op, const Tensor& x, std::int64_t kept, bool d
   shape[x.rank() - 1] = kept;
   Sorted result{Tensor::empty(shape, x.options()), Tensor::empty(shape, {DType::i64, x.device()})};
   const std::int64_t rows = kept == 0 ? 0 : result.values.numel() / kept;
-  visit_float(x.dtype(), op, [&]<class T>() {
+  visit_float(x, op, [&]<class T>() {
     launch<kernel::SortRows>(x.device(),
                              kernel::SortRows::Arguments<T>{.rows = rows,
                                                             .columns = columns,
@@ -31,7 +31,7 @@ Sorted sort_rows(std::string_view op, const Tensor& x, std::int64_t kept, bool d
                          [rows, columns, kept, from = x.shape()](const Saved& saved, const Tensor& dy) -> Gradients {
                            const Tensor upstream = packed(dy);
                            Tensor dx = Tensor::zeros(from, dy.options());
-                           visit_float(dy.dtype(), "sort", [&]<class T>() {
+                           visit_float(dy, "sort", [&]<class T>() {
                              launch<kernel::SortRowsBackward>(dy.device(), kernel::SortRowsBackward::Arguments<T>{
                                                                                .rows = rows,
                                                                                .columns = columns,

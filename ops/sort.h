@@ -34,6 +34,8 @@ struct SortRows {
   };
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 /// dx[row, indices[row,i]] = dvalues[row,i], 0 elsewhere.
@@ -48,6 +50,8 @@ struct SortRowsBackward {
   };
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 }  // namespace kernel

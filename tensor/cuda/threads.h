@@ -11,6 +11,7 @@
 //   shuffle_xor(value, lane_mask, mask), shuffle_up(value, distance, mask), shuffle_down(value, distance, mask)
 //                                      up and down give a lane's own value back where there is no such lane
 //   ballot(predicate, mask)            bit i: the predicate of lane i
+//   first_lane(bits), last_lane(bits)  the lowest and highest bit of such a mask, which must not be 0
 //   dynamic_shared<T>()                the block's Grid::shared_bytes, 16-byte aligned
 //   static_shared<T, N, Tag>()         N uninitialised T in shared memory, one array for each Tag
 //   copy_async(to, from), copy_async_commit(), copy_async_wait<N>()

@@ -76,7 +76,7 @@ TEST_CASE("split is one node: parts that nothing depends on get zeros") {
   CHECK(grad(x).to_vector<double>() == Values{0, 3, 3, 0, 0, 3, 3, 0});
 }
 
-TEST_CASE("concat and its kin say what is wrong") {
+TEST_CASE("concat and its kin say what is wrong" * doctest::test_suite("cpu")) {
   const Tensor x = Tensor::zeros({2, 3});
   CHECK_THROWS_WITH_AS(concat({}, 0), "concat: the list of tensors is empty", Error);
   CHECK_THROWS_WITH_AS(concat({x, Tensor::zeros({3, 3})}, 1),

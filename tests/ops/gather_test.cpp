@@ -77,7 +77,7 @@ TEST_CASE("gathering and scattering give the same bits for any thread count") {
   });
 }
 
-TEST_CASE("index_select, gather and scatter_add say what is wrong") {
+TEST_CASE("index_select, gather and scatter_add say what is wrong" * doctest::test_suite("cpu")) {
   const Tensor x = Tensor::zeros({2, 3}), ids = Tensor::from<std::int64_t>({3}, {1});
   CHECK_THROWS_WITH_AS(index_select(x, 1, ids), "index_select: index 3 at place 0 is outside 0 … 2", Error);
   CHECK_THROWS_WITH_AS(index_select(x, 1, Tensor::zeros({1, 1}, {.dtype = DType::i64})),

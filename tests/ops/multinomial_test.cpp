@@ -62,7 +62,7 @@ TEST_CASE("multinomial gives the same draws for any thread count") {
   CHECK(bit_equal(results[0], results[2]));
 }
 
-TEST_CASE("multinomial says what is wrong") {
+TEST_CASE("multinomial says what is wrong" * doctest::test_suite("cpu")) {
   const char* text =
       "multinomial: row 1 of f32[2,2]@cpu is no distribution; its entries must be finite, not negative and not all 0";
   CHECK_THROWS_WITH_AS(multinomial(Tensor::from<float>({1, 1, 0, 0}, {2, 2})), text, Error);

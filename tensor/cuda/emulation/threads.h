@@ -4,6 +4,7 @@
 #include "tensor/cuda/emulation/block.h"
 #include "tensor/cuda/emulation/language.h"
 
+#include <bit>
 #include <cstring>
 
 namespace sq::cuda {
@@ -81,6 +82,9 @@ inline unsigned ballot(bool predicate, unsigned mask = 0xffffffffu) {
       "ballot");
   return mine;
 }
+
+inline int first_lane(unsigned bits) { return std::countr_zero(bits); }
+inline int last_lane(unsigned bits) { return 31 - std::countl_zero(bits); }
 
 template <class T>
 T* dynamic_shared() {

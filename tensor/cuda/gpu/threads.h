@@ -37,6 +37,9 @@ __device__ inline unsigned ballot(bool predicate, unsigned mask = 0xffffffffu) {
   return __ballot_sync(mask, predicate);
 }
 
+__device__ inline int first_lane(unsigned bits) { return __ffs(static_cast<int>(bits)) - 1; }
+__device__ inline int last_lane(unsigned bits) { return 31 - __clz(static_cast<int>(bits)); }
+
 template <class T>
 __device__ inline T* dynamic_shared() {
   extern __shared__ __align__(16) unsigned char dynamic_shared_memory[];
