@@ -15,7 +15,7 @@ fi
 
 install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
 folder=build-gpu
-report=gpu-report.md
+report="gpu-report.md"
 build "$folder" -Dcuda=enabled -Dwerror=true
 tool=$folder/tools/subquad
 log=$(mktemp)
