@@ -27,7 +27,7 @@ void check(const AdamWSlot& slot) {
   require(is_float(weight.dtype()), "adamw", "the weight {} does not hold floats", weight);
   require(slot.gradient.shape() == weight.shape() && slot.gradient.dtype() == weight.dtype(), "adamw",
           "the gradient {} does not fit the weight {}", slot.gradient, weight);
-  const DType dtype = computes_in_f32(weight) ? DType::f32 : weight.dtype();
+  const DType dtype = is_half(weight.dtype()) ? DType::f32 : weight.dtype();
   for (const Tensor& average : {slot.exp_avg, slot.exp_avg_sq})
     require(average.shape() == weight.shape() && average.dtype() == dtype, "adamw",
             "the running average {} does not fit the weight {}", average, weight);
@@ -51,8 +51,8 @@ void step(std::vector<Update>& all, const AdamWOptions& o) {
     items.push_back({.count = work.weight.numel(),
                      .weight = work.weight.data<T>(),
                      .gradient = work.gradient.data<T>(),
-                     .exp_avg = work.slot->exp_avg.template data<T>(),
-                     .exp_avg_sq = work.slot->exp_avg_sq.template data<T>(),
+                     .exp_avg = work.slot->exp_avg.template data<Accumulator<T>>(),
+                     .exp_avg_sq = work.slot->exp_avg_sq.template data<Accumulator<T>>(),
                      .shrink = 1 - o.learning_rate * work.slot->weight_decay.value_or(o.weight_decay)});
   }
   if (items.empty()) return;
@@ -83,6 +83,8 @@ void adamw_step(std::span<AdamWSlot> slots, const AdamWOptions& options) {
   }
   step<float>(all, options);
   step<double>(all, options);
+  step<bf16>(all, options);  // on a GPU; the CPU has widened them
+  step<f16>(all, options);
   for (Update& work : all) {
     if (work.weight.dtype() != work.slot->weight.dtype()) copy_(work.slot->weight, work.weight);
     work.slot->weight.mark_changed();

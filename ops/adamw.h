@@ -47,8 +47,8 @@ struct AdamW {
     std::int64_t count;
     T* weight;  // [count], and so the others
     const T* gradient;
-    T* exp_avg;
-    T* exp_avg_sq;
+    Accumulator<T>* exp_avg;
+    Accumulator<T>* exp_avg_sq;
     double shrink;  // 1 - γλ
   };
   template <class T>
@@ -67,6 +67,8 @@ struct AdamW {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 }  // namespace kernel

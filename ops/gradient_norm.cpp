@@ -33,7 +33,8 @@ double gradient_norm(std::span<const Tensor> gradients) {
     require(is_float(gradient.dtype()), "gradient_norm", "{} does not hold floats", gradient);
     values.push_back(computes_in_f32(gradient) ? packed_copy(gradient, DType::f32) : packed(gradient));
   }
-  return std::sqrt(sum_of_squares<float>(values) + sum_of_squares<double>(values));
+  return std::sqrt(sum_of_squares<float>(values) + sum_of_squares<double>(values) + sum_of_squares<bf16>(values) +
+                   sum_of_squares<f16>(values));
 }
 
 double clip_factor(double norm, double most) {
@@ -48,7 +49,7 @@ void scale_(std::span<Tensor> tensors, double factor) {
     require(is_float(tensor.dtype()), "scale", "{} does not hold floats", tensor);
     const bool direct = tensor.is_contiguous() && !computes_in_f32(tensor);
     Tensor values = direct ? tensor : packed_copy(tensor, computes_in_f32(tensor) ? DType::f32 : tensor.dtype());
-    visit_float(values.dtype(), "scale", [&]<class T>() {
+    visit_float(values, "scale", [&]<class T>() {
       launch<kernel::Scale>(values.device(), kernel::Scale::Arguments<T>{
                                                  .count = values.numel(), .factor = factor, .x = values.data<T>()});
     });

@@ -34,7 +34,7 @@ struct SumOfSquares {
   template <class T>
   struct Arguments {
     std::span<const Item<T>> items;
-    double* result;  // one number
+    double* result;  // one number on the host
   };
   template <class T>
   static Work work(const Arguments<T>& a) {
@@ -44,6 +44,8 @@ struct SumOfSquares {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 struct Scale {
@@ -60,6 +62,8 @@ struct Scale {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 }  // namespace kernel

@@ -30,7 +30,7 @@ compile() {
     /Used [0-9]+ registers/ {
       smem = 0
       for (i = 2; i <= NF; i++) { if ($i ~ /^registers/) registers = $(i-1); if ($i == "bytes" && $(i+1) ~ /smem/) smem = $(i-1) }
-      printf "%s\t%s\t%d registers, %d bytes shared%s\n", file, name, registers, smem, spill > 0 ? ", SPILLS " spill " bytes" : ""
+      printf "%s\t%s\t%d registers, %d bytes shared%s\n", file, name, registers, smem, (spill > 0 ? ", SPILLS " spill " bytes" : "")
     }' "$log" | c++filt | sort
 }
 export -f compile

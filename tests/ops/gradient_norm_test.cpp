@@ -31,6 +31,18 @@ TEST_CASE("gradient_norm neither overflows nor drowns small values, and shows wh
   CHECK_FALSE(std::isfinite(gradient_norm(inf)));
 }
 
+TEST_CASE("gradient_norm takes tensors that begin anywhere, and many of them") {
+  const Tensor x = randn({20000});
+  std::vector<Tensor> parts;
+  for (std::int64_t begin = 0, count = 1; begin < 20000;
+       begin += count, count = std::min(2 * count % 201, 20000 - begin))
+    parts.push_back(x.alias({count}, {1}, begin));
+  CHECK(parts.size() > 128);
+  CHECK(gradient_norm(parts) == doctest::Approx(gradient_norm({&x, 1})).epsilon(1e-14));
+  scale_(parts, 2);
+  CHECK(gradient_norm(parts) == doctest::Approx(gradient_norm({&x, 1})).epsilon(1e-14));
+}
+
 TEST_CASE("gradient_norm reads strided gradients and gives the same bits for any thread count") {
   const Tensor x = randn({300, 401});
   const Tensor turned = x.alias({401, 300}, {1, 401}, 0);
@@ -60,7 +72,7 @@ TEST_CASE("scale_ changes tensors in place, any dtype and strides") {
   }
 }
 
-TEST_CASE("gradient_norm and its friends say what is wrong") {
+TEST_CASE("gradient_norm and its friends say what is wrong" * doctest::test_suite("cpu")) {
   Tensor integers = Tensor::arange(3);
   CHECK_THROWS_WITH_AS(gradient_norm({&integers, 1}), "gradient_norm: i64[3]@cpu does not hold floats", Error);
   CHECK_THROWS_WITH_AS(scale_({&integers, 1}, 2), "scale: i64[3]@cpu does not hold floats", Error);
