@@ -20,6 +20,10 @@ void check(const AdamWOptions& o) {
   require(o.beta1 >= 0 && o.beta1 < 1, "adamw", "beta1 {} is not in [0, 1)", o.beta1);
   require(o.beta2 >= 0 && o.beta2 < 1, "adamw", "beta2 {} is not in [0, 1)", o.beta2);
   require(o.step >= 1, "adamw", "step {} is not at least 1", o.step);
+  natural("max_norm", o.max_norm);
+  require(!o.norm.defined() || (o.norm.rank() == 0 && o.norm.dtype() == DType::f64), "adamw",
+          "the norm {} must be f64 of rank 0", o.norm);
+  require(o.norm.defined() || o.max_norm == 0, "adamw", "clipping to {} needs the norm of the gradients", o.max_norm);
 }
 
 void check(const AdamWSlot& slot) {
@@ -64,7 +68,9 @@ void step(std::vector<Update>& all, const AdamWOptions& o) {
                                                     .step_size = o.learning_rate / (1 - std::pow(o.beta1, t)),
                                                     .inverse_root = 1 / std::sqrt(1 - std::pow(o.beta2, t)),
                                                     .epsilon = o.epsilon,
-                                                    .gradient_scale = o.gradient_scale});
+                                                    .gradient_scale = o.gradient_scale,
+                                                    .norm = o.norm.defined() ? o.norm.data<double>() : nullptr,
+                                                    .max_norm = o.max_norm});
 }
 
 }  // namespace
@@ -76,6 +82,8 @@ void adamw_step(std::span<AdamWSlot> slots, const AdamWOptions& options) {
   std::vector<Update> all;
   for (AdamWSlot& slot : slots) {
     if (!slot.gradient.defined()) continue;
+    require(!options.norm.defined() || options.norm.device() == slot.weight.device(), "adamw",
+            "the norm {} and the weight {} are on different devices", options.norm, slot.weight);
     const bool widen = computes_in_f32(slot.weight);
     all.push_back({.slot = &slot,
                    .weight = widen ? packed_copy(slot.weight, DType::f32) : slot.weight,

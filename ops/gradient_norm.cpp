@@ -1,46 +1,44 @@
 #include "ops/gradient_norm.h"
 
+#include "autograd/grad_mode.h"
 #include "ops/dispatch.h"
+#include "ops/elementwise.h"
 #include "tensor/memory.h"
 
-#include <algorithm>
-#include <cmath>
 #include <vector>
 
 namespace sq {
 
 namespace {
 
-/// Σ x² over the tensors of type T.
+/// Adds Σ x² over the tensors of type T to `sum`.
 template <class T>
-double sum_of_squares(const std::vector<Tensor>& tensors) {
+void add_squares(const std::vector<Tensor>& tensors, Tensor& sum) {
   std::vector<kernel::SumOfSquares::Item<T>> items;
   for (const Tensor& x : tensors)
     if (x.dtype() == dtype_of<T>()) items.push_back({.count = x.numel(), .x = x.data<T>()});
-  if (items.empty()) return 0;
-  double result = 0;
-  launch<kernel::SumOfSquares>(tensors.front().device(),
-                               kernel::SumOfSquares::Arguments<T>{.items = items, .result = &result});
-  return result;
+  if (items.empty()) return;
+  launch<kernel::SumOfSquares>(sum.device(),
+                               kernel::SumOfSquares::Arguments<T>{.items = items, .sum = sum.data<double>()});
 }
 
 }  // namespace
 
-double gradient_norm(std::span<const Tensor> gradients) {
+Tensor gradient_norm(std::span<const Tensor> gradients) {
+  const NoGrad unrecorded;
   std::vector<Tensor> values;
   for (const Tensor& gradient : gradients) {
     if (!gradient.defined()) continue;
     require(is_float(gradient.dtype()), "gradient_norm", "{} does not hold floats", gradient);
     values.push_back(computes_in_f32(gradient) ? packed_copy(gradient, DType::f32) : packed(gradient));
   }
-  return std::sqrt(sum_of_squares<float>(values) + sum_of_squares<double>(values) + sum_of_squares<bf16>(values) +
-                   sum_of_squares<f16>(values));
-}
-
-double clip_factor(double norm, double most) {
-  require(most > 0, "clip_factor", "the largest norm {} is not positive", most);
-  require(std::isfinite(norm), "clip_factor", "the norm is {}; leave this update out", norm);
-  return std::min(1.0, most / (norm + 1e-6));
+  const Device device = values.empty() ? default_device() : values.front().device();
+  Tensor sum = Tensor::scalar(0, {.dtype = DType::f64, .device = device});
+  add_squares<float>(values, sum);
+  add_squares<double>(values, sum);
+  add_squares<bf16>(values, sum);
+  add_squares<f16>(values, sum);
+  return sqrt(sum);
 }
 
 void scale_(std::span<Tensor> tensors, double factor) {

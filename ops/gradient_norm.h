@@ -12,12 +12,9 @@ namespace sq {
 /// √(Σ over all tensors and elements of g²), summed in double in a fixed order, so that the bits do not depend on the
 /// number of threads. Undefined tensors count as zeros. Floats of any dtype, any strides. A NaN or an infinity anywhere
 /// gives a norm that is not finite, which is how a trainer finds out; so does a norm beyond the range of double.
-/// Throws Error for integers.
-double gradient_norm(std::span<const Tensor> gradients);
-
-/// The factor min(1, most / (norm + 1e-6)) by which clipping to the norm `most` scales a gradient. Throws Error unless
-/// `most` is positive and the norm finite: no factor makes a gradient with a NaN or an infinity usable.
-double clip_factor(double norm, double most);
+/// A tensor of rank 0, f64, on the device of the gradients (on the default device when there are none), so that nothing
+/// waits for a GPU before somebody reads it; adamw_step takes it as it is. Throws Error for integers.
+Tensor gradient_norm(std::span<const Tensor> gradients);
 
 /// Every element times `factor`; floats of any dtype, any strides. Nothing is touched when the factor is 1.
 void scale_(std::span<Tensor> tensors, double factor);
@@ -34,7 +31,7 @@ struct SumOfSquares {
   template <class T>
   struct Arguments {
     std::span<const Item<T>> items;
-    double* result;  // one number on the host
+    double* sum;  // one number, which is added to
   };
   template <class T>
   static Work work(const Arguments<T>& a) {

@@ -224,7 +224,7 @@ std::vector<Case> optimizer_cases() {
   return {
       {"gradient_norm",
        {},
-       [=] { return Tensor::scalar(gradient_norm(std::vector<Tensor>{gradient})); },
+       [=] { return gradient_norm(std::vector<Tensor>{gradient}); },
        [=] { return sqrt(sum(mul(gradient, gradient))); },
        moves(n)},
       // The first step moves every weight by the rate against the sign of its gradient; with rate 0 nothing moves.

@@ -1,6 +1,8 @@
 #include "train/optimizer.h"
 
 #include "autograd/node.h"
+#include "ops/cast.h"
+#include "ops/elementwise.h"
 #include "ops/gradient_norm.h"
 #include "tensor/memory.h"
 
@@ -53,26 +55,29 @@ AdamW::AdamW(const Module& module, const AdamWSettings& settings)
   }
 }
 
-double AdamW::gradient_norm() const {
+double AdamW::step(double learning_rate, double max_norm, double loss_scale, const Tensor& check) {
+  const NoGrad unrecorded;
   std::vector<Tensor> gradients;
-  for (const auto& [name, parameter] : parameters_)
-    if (const Tensor gradient = grad(parameter); gradient.defined()) gradients.push_back(gradient);
-  return sq::gradient_norm(gradients);
-}
-
-void AdamW::step(double learning_rate, double gradient_scale) {
   for (AdamWSlot& slot : slots_) {
     slot.gradient = grad(slot.weight);
     if (!slot.gradient.defined()) slot.gradient = Tensor::zeros_like(slot.weight);
+    gradients.push_back(slot.gradient);
   }
+  Tensor norm = gradient_norm(gradients);
+  if (check.defined()) norm = add(norm, mul(cast(check, DType::f64), 0));  // 0·x is NaN unless x is finite
   adamw_step(slots_, {.learning_rate = learning_rate,
                       .beta1 = settings_.beta1,
                       .beta2 = settings_.beta2,
                       .epsilon = settings_.epsilon,
                       .weight_decay = settings_.weight_decay,
-                      .step = ++steps_,
-                      .gradient_scale = gradient_scale});
+                      .step = steps_ + 1,
+                      .gradient_scale = 1 / loss_scale,
+                      .norm = norm,
+                      .max_norm = max_norm});
   for (AdamWSlot& slot : slots_) slot.gradient = {};  // memory for the next forward pass
+  const double result = norm.item() / loss_scale;
+  if (std::isfinite(result)) ++steps_;
+  return result;
 }
 
 NamedTensors AdamW::state() const {

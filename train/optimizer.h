@@ -43,11 +43,12 @@ class AdamW {
   /// Moments start at zero. The module must outlive the optimizer.
   AdamW(const Module& module, const AdamWSettings& settings);
 
-  /// Global L2 norm of all gradients.
-  double gradient_norm() const;
-  /// One update of all parameters by their gradients times `gradient_scale`. A parameter without a gradient counts as
-  /// one whose gradient is zero: its moments fade and decay acts on it.
-  void step(double learning_rate, double gradient_scale = 1);
+  /// One update of all parameters by their gradients divided by `loss_scale` and scaled down to a global L2 norm of at
+  /// most `max_norm` (0: not clipped). A parameter without a gradient counts as one whose gradient is zero: its moments
+  /// fade and decay acts on it. Returns the norm before clipping; where it is not finite, nothing was changed. `check`,
+  /// if given, a number on the parameters' device such as the loss, must be finite too. All work is given to the device
+  /// before its result is waited for.
+  double step(double learning_rate, double max_norm = 0, double loss_scale = 1, const Tensor& check = {});
   /// Updates made.
   std::int64_t steps() const { return steps_; }
 

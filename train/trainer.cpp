@@ -2,7 +2,8 @@
 
 #include "autograd/autocast.h"
 #include "autograd/engine.h"
-#include "ops/gradient_norm.h"
+#include "ops/cast.h"
+#include "ops/elementwise.h"
 #include "tensor/memory.h"
 
 #include <algorithm>
@@ -111,12 +112,13 @@ Trainer::Outcome Trainer::train_step(StepReport& report) {
   report.learning_rate = learning_rate_at(options_.schedule, counters_.step);
   report.grad_norm = kNaN;
   report.loss_scale = loss_scale();
-  if (!accumulate_gradients(report)) {
+  Tensor loss;
+  if (!accumulate_gradients(report, loss)) {
     job_.model.clear_gradients();
     default_generator() = generator_;  // the same random numbers when the step is begun again
     return Outcome::stopped;
   }
-  if (report.skipped.empty()) update(report);
+  update(report, loss);
   job_.model.clear_gradients();  // their memory serves the evaluation and the next step
   report.seconds = watch.seconds();
   count_step(report);
@@ -159,44 +161,42 @@ Tensor Trainer::loss(const Tensor& ids, const Tensor& targets) const {
   return job_.loss(ids, targets);
 }
 
-/// Leaves in the parameters the gradient of scale · Σ share_i · loss_i and in the report the mean loss, or why there is
-/// none. Returns false when the run was stopped in between.
-bool Trainer::accumulate_gradients(StepReport& report) {
+/// Leaves in the parameters the gradient of scale · Σ share_i · loss_i and in `loss` the mean loss, undefined where
+/// there is none. Nothing waits for a GPU. Returns false when the run was stopped in between.
+bool Trainer::accumulate_gradients(const StepReport& report, Tensor& loss) {
   double total = 0;
   for (const MicroBatch& batch : group_) total += weight(batch);
-  if (total == 0) {
-    report.loss = kNaN;
-    report.skipped = "no target counts";
-    return true;
-  }
+  if (total == 0) return true;
   const double whole = options_.faithful ? static_cast<double>(options_.accumulation) : total;
   for (const MicroBatch& batch : group_) {
     if (stopped()) return false;
     if (batch.counted == 0) continue;
-    const Tensor loss = this->loss(batch.ids, batch.targets);
-    const double value = loss.item();
-    report.loss += value * (weight(batch) / total);
-    if (!std::isfinite(value)) {
-      report.skipped = fmt::format("the loss is {}", value_name(value));
-      return true;
-    }
-    backward(loss, Tensor::full(loss.shape(), report.loss_scale * weight(batch) / whole, loss.options()));
+    const Tensor own = this->loss(batch.ids, batch.targets);
+    const Tensor share = mul(cast(detach(own), DType::f64), weight(batch) / total);
+    loss = loss.defined() ? add(loss, share) : share;
+    backward(own, Tensor::full(own.shape(), report.loss_scale * weight(batch) / whole, own.options()));
   }
   return true;
 }
 
-void Trainer::update(StepReport& report) {
-  report.grad_norm = optimizer_.gradient_norm() / report.loss_scale;
-  if (!std::isfinite(report.grad_norm)) {
-    report.overflowed = options_.dtype == DType::f16 && loss_scale_.overflowed();
-    report.skipped = report.overflowed
-                         ? fmt::format("the gradient overflows f16; the loss scale falls to {}", loss_scale())
-                         : fmt::format("the norm of the gradient is {}", value_name(report.grad_norm));
+void Trainer::update(StepReport& report, const Tensor& loss) {
+  if (!loss.defined()) {
+    report.loss = kNaN;
+    report.skipped = "no target counts";
     return;
   }
-  const double clip = options_.max_norm > 0 ? clip_factor(report.grad_norm, options_.max_norm) : 1;
-  optimizer_.step(report.learning_rate, clip / report.loss_scale);
-  loss_scale_.succeeded();
+  const double norm = optimizer_.step(report.learning_rate, options_.max_norm, report.loss_scale, loss);
+  report.loss = loss.item();
+  if (!std::isfinite(report.loss)) {
+    report.skipped = fmt::format("the loss is {}", value_name(report.loss));
+    return;
+  }
+  report.grad_norm = norm;
+  if (std::isfinite(norm)) return loss_scale_.succeeded();
+  report.overflowed = options_.dtype == DType::f16 && loss_scale_.overflowed();
+  report.skipped = report.overflowed
+                       ? fmt::format("the gradient overflows f16; the loss scale falls to {}", loss_scale())
+                       : fmt::format("the norm of the gradient is {}", value_name(norm));
 }
 
 /// Moves the counters past the step and completes the report.

@@ -153,8 +153,8 @@ class Trainer {
   double weight(const MicroBatch& batch) const;
   Tensor loss(const Tensor& ids, const Tensor& targets) const;
   double loss_scale() const { return options_.dtype == DType::f16 ? loss_scale_.value() : 1; }
-  bool accumulate_gradients(StepReport& report);
-  void update(StepReport& report);
+  bool accumulate_gradients(const StepReport& report, Tensor& loss);
+  void update(StepReport& report, const Tensor& loss);
   void count_step(StepReport& report);
   bool finish_step(StepReport& report);
   void end_epoch();

@@ -11,15 +11,17 @@
 #include "ops/cpu/versions.h"
 #include "tensor/cpu/threads.h"
 
+#include <cmath>
 #include <vector>
 
 HWY_BEFORE_NAMESPACE();
 namespace sq::kernel::HWY_NAMESPACE {
 
 template <class T>
-void update(const AdamW::Arguments<T>& a, const AdamW::Item<T>& item, std::int64_t begin, std::int64_t end) {
+void update(const AdamW::Arguments<T>& a, double factor, const AdamW::Item<T>& item, std::int64_t begin,
+            std::int64_t end) {
   const auto as_t = [](double value) { return static_cast<T>(value); };
-  const T shrink = as_t(item.shrink), scale = as_t(a.gradient_scale), epsilon = as_t(a.epsilon);
+  const T shrink = as_t(item.shrink), scale = as_t(factor), epsilon = as_t(a.epsilon);
   const T beta1 = as_t(a.beta1), rest1 = as_t(1 - a.beta1), beta2 = as_t(a.beta2), rest2 = as_t(1 - a.beta2);
   const T step_size = as_t(a.step_size), inverse_root = as_t(a.inverse_root);
   T *weight = item.weight + begin, *exp_avg = item.exp_avg + begin, *exp_avg_sq = item.exp_avg_sq + begin;
@@ -40,6 +42,8 @@ void update(const AdamW::Arguments<T>& a, const AdamW::Item<T>& item, std::int64
 template <class T>
 void adamw(const AdamW::Arguments<T>& a) {
   constexpr std::int64_t kElementsPerBlock = 1 << 14;
+  const double factor = gradient_factor(a.gradient_scale, a.norm, a.max_norm);
+  if (std::isnan(factor)) return;
   struct Block {
     const AdamW::Item<T>* item;
     std::int64_t begin;
@@ -50,7 +54,7 @@ void adamw(const AdamW::Arguments<T>& a) {
   cpu::parallel_for(static_cast<std::int64_t>(blocks.size()), 1, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t i = first; i < last; ++i) {
       const Block& block = blocks[static_cast<std::size_t>(i)];
-      update(a, *block.item, block.begin, std::min(block.begin + kElementsPerBlock, block.item->count));
+      update(a, factor, *block.item, block.begin, std::min(block.begin + kElementsPerBlock, block.item->count));
     }
   });
 }

@@ -68,8 +68,7 @@ void sum_of_squares(const SumOfSquares::Arguments<T>& a) {
       block.sum = block_squares(block.x, block.count);
     }
   });
-  *a.result = 0;
-  for (const Block& block : blocks) *a.result += block.sum;
+  for (const Block& block : blocks) *a.sum += block.sum;
 }
 
 template <class T>

@@ -14,7 +14,7 @@ constexpr std::int64_t kElementsPerBlock = 4 * kThreads * kTogether;
 /// The numbers of a step, rounded once.
 template <class W>
 struct Rates {
-  W beta1, rest1, beta2, rest2, step_size, inverse_root, epsilon, scale;
+  W beta1, rest1, beta2, rest2, step_size, inverse_root, epsilon, scale;  // scale: of the gradients, set in the kernel
 };
 
 template <class T>
@@ -65,7 +65,11 @@ __device__ inline void update_one(const AdamW::Item<T>& item, const Rates<Wide<T
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) update(TensorBatch<AdamW::Item<T>> batch, Rates<Wide<T>> rates) {
+__global__ void __launch_bounds__(kThreads) update(TensorBatch<AdamW::Item<T>> batch, Rates<Wide<T>> rates, double scale,
+                                                    const double* norm, double max_norm) {
+  const double factor = gradient_factor(scale, norm, max_norm);
+  if (factor != factor) return;  // the gradients are not finite
+  rates.scale = static_cast<Wide<T>>(factor);
   const std::int64_t block = cuda::block_index();
   const int number = batch.item_of(block);
   const AdamW::Item<T>& item = batch.items[number];
@@ -94,14 +98,15 @@ void AdamW::cuda(const cuda::Context& context, const Arguments<T>& a) {
                        .step_size = as_w(a.step_size),
                        .inverse_root = as_w(a.inverse_root),
                        .epsilon = as_w(a.epsilon),
-                       .scale = as_w(a.gradient_scale)};
+                       .scale = 0};
   const auto is_packed = [](const Item<T>& item) {
     return cuda::is_aligned<T, kTogether>(item.weight) && cuda::is_aligned<T, kTogether>(item.gradient) &&
            cuda::is_aligned<W, kTogether>(item.exp_avg) && cuda::is_aligned<W, kTogether>(item.exp_avg_sq);
   };
   for_batches(a.items, kElementsPerBlock, is_packed,
               [&](const TensorBatch<Item<T>>& batch, std::int64_t blocks, std::int64_t) {
-                cuda::launch_kernel(context, name, update<T>, {.blocks = blocks, .threads = kThreads}, batch, rates);
+                cuda::launch_kernel(context, name, update<T>, {.blocks = blocks, .threads = kThreads}, batch, rates,
+                                    a.gradient_scale, a.norm, a.max_norm);
               });
 }
 template void AdamW::cuda(const cuda::Context&, const Arguments<float>&);

@@ -40,11 +40,11 @@ __global__ void __launch_bounds__(kThreads)
 
 /// One block.
 __global__ void __launch_bounds__(kThreads)
-    add_up(const double* __restrict__ sums, std::int64_t count, double* __restrict__ result) {
+    add_up(const double* __restrict__ sums, std::int64_t count, double* __restrict__ total) {
   double sum = 0;
   for (std::int64_t i = cuda::thread_index(); i < count; i += kThreads) sum += sums[i];
   sum = cuda::block_sum(sum);
-  if (cuda::thread_index() == 0) *result = sum;
+  if (cuda::thread_index() == 0) *total += sum;
 }
 
 template <class T>
@@ -68,16 +68,14 @@ template <class T>
 void SumOfSquares::cuda(const cuda::Context& context, const Arguments<T>& a) {
   std::int64_t blocks = 0;
   for (const Item<T>& item : a.items) blocks += cuda::blocks_for(item.count, kElementsPerBlock<T>);
-  const cuda::Buffer<double> sums(context, blocks + 1);  // the last is the result
+  const cuda::Buffer<double> sums(context, blocks);
   for_batches(
       a.items, kElementsPerBlock<T>, [](const Item<T>& item) { return cuda::is_aligned(item.x); },
       [&](const TensorBatch<Item<T>>& batch, std::int64_t here, std::int64_t before) {
         cuda::launch_kernel(context, name, block_squares<T>, {.blocks = here, .threads = kThreads}, batch,
                             sums.data() + before);
       });
-  cuda::launch_kernel(context, name, add_up, {.blocks = 1, .threads = kThreads}, sums.data(), blocks,
-                      sums.data() + blocks);
-  context.download(a.result, sums.data() + blocks, sizeof(double));
+  cuda::launch_kernel(context, name, add_up, {.blocks = 1, .threads = kThreads}, sums.data(), blocks, a.sum);
 }
 template void SumOfSquares::cuda(const cuda::Context&, const Arguments<float>&);
 template void SumOfSquares::cuda(const cuda::Context&, const Arguments<double>&);

@@ -28,14 +28,14 @@ struct TwoParameters : Module {
 TEST_CASE("two updates follow the formula, with decay on matrices only") {
   TwoParameters module;
   AdamW optimizer(module, {.beta1 = 0.8, .beta2 = 0.9, .epsilon = 1e-3, .weight_decay = 0.1});
-  // Element 0 of each by hand: g = 0.5·scale, then 2·scale, with scale 0.5.
+  // Element 0 of each by hand: g = 0.5·scale, then 2·scale, at a loss scale of 2.
   double w = 1, b = 4, m = 0, v = 0;
   const double rate = 0.01;
   int t = 0;
   for (const double gradient : {0.5, 2.0}) {
     module.set_gradients(gradient, gradient);
-    CHECK(optimizer.gradient_norm() == doctest::Approx(gradient * std::sqrt(6.0)));
-    optimizer.step(rate, 0.5);
+    const double norm = optimizer.step(rate, 0, 2);
+    CHECK(norm == doctest::Approx(0.5 * gradient * std::sqrt(6.0)));
     ++t;
     const double g = 0.5 * gradient;
     m = 0.8 * m + 0.2 * g;
@@ -47,6 +47,29 @@ TEST_CASE("two updates follow the formula, with decay on matrices only") {
     CHECK(module.matrix.to_vector<double>()[0] == doctest::Approx(w).epsilon(1e-13));
     CHECK(module.vector.to_vector<double>()[0] == doctest::Approx(b).epsilon(1e-13));
   }
+}
+
+TEST_CASE("gradients are clipped to the largest norm, never stretched, and left out where they are not finite") {
+  const auto after = [](double gradient, double max_norm, double loss_scale, const Tensor& check = {}) {
+    TwoParameters module;
+    AdamW optimizer(module, {.beta1 = 0, .beta2 = 0, .epsilon = 10, .weight_decay = 0});
+    module.set_gradients(gradient, gradient);
+    optimizer.step(1, max_norm, loss_scale, check);
+    return std::pair{module.vector.to_vector<double>()[0], optimizer.steps()};
+  };
+  const double norm = 2 * std::sqrt(6.0);
+  // With these rates an update is g / (|g| + 10).
+  const auto moved = [](double g) { return doctest::Approx(4 - g / (g + 10)).epsilon(1e-12); };
+  CHECK(after(2, 0, 1).first == moved(2));
+  CHECK(after(2, 100, 1).first == moved(2));
+  CHECK(after(2, 1, 1).first == moved(2 / (norm + 1e-6)));
+  CHECK(after(2, 1, 4).first == moved(2 / 4.0 / (norm / 4 + 1e-6)));
+  CHECK(after(2, 100, 4).first == moved(0.5));
+  for (const double bad : {NAN, INFINITY}) {
+    CHECK(after(bad, 1, 1) == std::pair<double, std::int64_t>{4, 0});
+    CHECK(after(1, 1, 1, Tensor::scalar(bad)) == std::pair<double, std::int64_t>{4, 0});
+  }
+  CHECK(after(2, 0, 1, Tensor::scalar(1e30)).second == 1);
 }
 
 TEST_CASE("a parameter without a gradient is treated as one whose gradient is zero") {

@@ -57,7 +57,7 @@ class Training {
       backward(loss);
     }
     const ProfileSpan phase(SpanKind::phase, "update");
-    optimizer_.step(1e-3, 1 / (1 + optimizer_.gradient_norm()));
+    optimizer_.step(1e-3, 1.0);
     model_.clear_gradients();
   }
 

@@ -85,8 +85,7 @@ Result check_adamw(const std::filesystem::path& path) {
       const Tensor loss = model->loss(select(file.at("input.ids"), 0, n), select(file.at("input.targets"), 0, n));
       backward(loss);
       losses.push_back(loss.item());
-      norms.push_back(optimizer.gradient_norm());
-      optimizer.step(o.at("lr").get<double>());
+      norms.push_back(optimizer.step(o.at("lr").get<double>()));
     }
     const bool wide = dtype == DType::f64;
     comparison.close("output.losses", column(losses), file.at("output.losses"),
