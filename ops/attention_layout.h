@@ -17,8 +17,10 @@ struct HeadRows {
   T* data = nullptr;
   std::int64_t batch = 0, head = 0, row = 0;  // distances in elements
 
-  T* at(std::int64_t b, std::int64_t h, std::int64_t t = 0) const { return data + b * batch + h * head + t * row; }
-  explicit operator bool() const { return data != nullptr; }
+  constexpr T* at(std::int64_t b, std::int64_t h, std::int64_t t = 0) const {
+    return data + b * batch + h * head + t * row;
+  }
+  constexpr explicit operator bool() const { return data != nullptr; }
 };
 
 /// Dropout on attention weights: weight number n of a call survives when its random number is at least `p`, and is then

@@ -61,7 +61,7 @@ Gradients backward(const kernel::LinearAttentionProblem& p, const Saved& saved, 
   Tensor dv = empty_heads(p.batch, p.heads, p.positions, p.value_width, q.options());
   Tensor dstates = empty_states(p, q.options());
   Tensor dlog_decay = log_decay.defined() && saved.wants(3) ? Tensor::empty_like(log_decay) : Tensor();
-  visit_float(q, kName, [&]<class T>() {
+  visit_float(q.dtype(), kName, [&]<class T>() {
     using Kernel = kernel::LinearAttentionBackward;
     launch<Kernel>(q.device(), Kernel::Arguments<T>{.problem = p,
                                                     .q = head_rows<T>(q),
@@ -85,7 +85,7 @@ Gradients backward(const kernel::LinearAttentionProblem& p, const Saved& saved, 
 LinearAttentionResult linear_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                        const LinearAttentionOptions& options) {
   check(q, k, v, options);
-  if (computes_in_f32(q)) {
+  if (is_half(q.dtype())) {
     const auto wide = [](const Tensor& x) { return x.defined() ? cast(x, DType::f32) : x; };
     const LinearAttentionResult result = linear_attention(
         wide(q), wide(k), wide(v),
@@ -98,7 +98,7 @@ LinearAttentionResult linear_attention(const Tensor& q, const Tensor& k, const T
   const Tensor first = options.first_state.defined() ? packed(options.first_state) : Tensor();
   Tensor y = empty_heads(p.batch, p.heads, p.positions, p.value_width, q.options());
   Tensor states = empty_states(p, q.options());
-  visit_float(q, kName, [&]<class T>() {
+  visit_float(q.dtype(), kName, [&]<class T>() {
     using Kernel = kernel::LinearAttentionForward;
     launch<Kernel>(q.device(), Kernel::Arguments<T>{.problem = p,
                                                     .q = head_rows<T>(queries),

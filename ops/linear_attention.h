@@ -23,7 +23,8 @@ struct LinearAttentionResult {
 /// (Katharopoulos et al. 2020, eq. 18 to 20, with features applied beforehand; with decay: Sun et al. 2023, "RetNet",
 /// Dao & Gu 2024, "SSD"). Causal by construction. Time O(T·K·V), memory O(T).
 ///
-/// q, k [B,H,T,K], v [B,H,T,V] of one float dtype and device, any strides.
+/// q, k [B,H,T,K], v [B,H,T,V] of one float dtype and device, any strides. 16-bit floats are computed in f32 on every
+/// device: a state is a long sum.
 ///
 /// Computed for chunks of C = 64 positions, b_i = g_1 + … + g_i within a chunk, S its first state, S' the next one's:
 ///   Y  = s (diag(e^b) Q S + (Q Kᵀ ∘ Γ) V),   Γ_ij = e^(b_i - b_j) for j <= i, else 0
@@ -47,10 +48,10 @@ struct LinearAttentionProblem {
   std::int64_t batch, heads, positions, width, value_width;
   double scale;
 
-  std::int64_t chunks() const { return (positions + kChunk - 1) / kChunk; }
+  constexpr std::int64_t chunks() const { return (positions + kChunk - 1) / kChunk; }
   /// Rows of a stored state are whole vectors on every machine: columns beyond value_width are 0.
-  std::int64_t state_row() const { return (value_width + 15) / 16 * 16; }
-  std::int64_t state_size() const { return width * state_row(); }
+  constexpr std::int64_t state_row() const { return (value_width + 15) / 16 * 16; }
+  constexpr std::int64_t state_size() const { return width * state_row(); }
   /// Products of a chunk's pairs and of its positions with the state.
   Work work(double element_bytes, double passes) const {
     const auto rows = static_cast<double>(batch * heads * positions), k = static_cast<double>(width),
@@ -77,6 +78,8 @@ struct LinearAttentionForward {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 struct LinearAttentionBackward {
@@ -98,6 +101,8 @@ struct LinearAttentionBackward {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 }  // namespace kernel
