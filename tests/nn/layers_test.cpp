@@ -14,7 +14,7 @@ using namespace sq::test;
 
 namespace {
 
-const TensorOptions kDouble{.dtype = DType::f64};
+TensorOptions in_double() { return {.dtype = DType::f64}; }
 
 std::vector<std::string> names(const Module& module) {
   std::vector<std::string> result;
@@ -32,7 +32,7 @@ void check_module_gradients(const Module& module, const std::function<Tensor(con
 
 }  // namespace
 
-TEST_CASE("a linear layer of given weights, worked out by hand") {
+TEST_CASE("a linear layer of given weights, worked out by hand" * doctest::test_suite("cpu")) {
   const Linear layer(Tensor::from<double>({1, 2, 3, 4, 5, 6}, {2, 3}), Tensor::from<double>({10, 20}, {2}));
   const Tensor y = layer.forward(Tensor::from<double>({1, 0, -1}, {1, 3}));
   CHECK(y.to_vector<double>() == std::vector<double>{8, 18});
@@ -44,7 +44,7 @@ TEST_CASE("a linear layer of given weights, worked out by hand") {
 
 TEST_CASE("linear, norm, embedding and feed-forward layers have the right gradients") {
   Generator generator(3);
-  Initializer init(InitScheme::faithful, 64, 1, generator, kDouble);
+  Initializer init(InitScheme::faithful, 64, 1, generator, in_double());
   const Tensor x = variable({2, 3, 6});
   const Linear linear(6, 4, true, init);
   check_module_gradients(
@@ -67,8 +67,8 @@ TEST_CASE("linear, norm, embedding and feed-forward layers have the right gradie
 
 TEST_CASE("norms begin as pure normalisation") {
   Generator generator(3);
-  const Initializer init(InitScheme::scaled, 64, 1, generator, kDouble);
-  const Tensor x = randn({40, 64}, kDouble);
+  const Initializer init(InitScheme::scaled, 64, 1, generator, in_double());
+  const Tensor x = randn({40, 64}, in_double());
   for (const NormKind kind : {NormKind::layer, NormKind::rms}) {
     const Norm norm(64, {.kind = kind}, init);
     const std::vector<double> y = norm.forward(add(mul(x, 3), kind == NormKind::layer ? 5 : 0)).to_vector<double>();
@@ -88,8 +88,8 @@ TEST_CASE("norms begin as pure normalisation") {
 
 TEST_CASE("feed-forward layers are their formulas") {
   Generator generator(3);
-  Initializer init(InitScheme::faithful, 64, 1, generator, kDouble);
-  const Tensor x = randn({7, 6}, kDouble);
+  Initializer init(InitScheme::faithful, 64, 1, generator, in_double());
+  const Tensor x = randn({7, 6}, in_double());
   const auto weight = [](const Module& module, std::size_t i) { return module.named_parameters()[i].second; };
 
   const FeedForward gated(6, {.width = 10}, init);

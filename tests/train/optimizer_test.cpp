@@ -125,7 +125,7 @@ TEST_CASE("state that was saved and loaded goes on with the same bits") {
   CHECK(bit_equal(one.vector, two.vector));
 }
 
-TEST_CASE("state that does not fit is refused with all differences and changes nothing") {
+TEST_CASE("state that does not fit is refused with all differences and changes nothing" * doctest::test_suite("cpu")) {
   TwoParameters module;
   AdamW optimizer(module, {});
   NamedTensors state;

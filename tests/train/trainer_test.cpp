@@ -256,7 +256,7 @@ TEST_CASE("a step without a finite loss or gradient is left out and reported") {
   run(infinite_gradient, "the norm of the gradient is NaN");
 }
 
-TEST_CASE("too many bad steps in a row end the run with the operation's name") {
+TEST_CASE("too many bad steps in a row end the run with the operation's name" * doctest::test_suite("cpu")) {
   const auto run = [](int from, const LossFunction& change) {
     ToyModel model;
     TrainerOptions options = steps(20);

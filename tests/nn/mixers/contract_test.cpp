@@ -362,7 +362,7 @@ TEST_SUITE("mixer contract") {
     });
   }
 
-  TEST_CASE("misuse is refused in one sentence and changes nothing") {
+  TEST_CASE("misuse is refused in one sentence and changes nothing" * doctest::test_suite("cpu")) {
     for_each_case([](const MixerCase& c) {
       const std::unique_ptr<Mixer> mixer = make_mixer(c), other = make_mixer(c);
       const Tensor x = random_rows(2, 6);

@@ -172,7 +172,7 @@ TEST_CASE("lists that an attention could not use are refused") {
   CHECK_THROWS_AS(NeighborTable(std::int64_t{1} << 31, 1, 1), Error);
 }
 
-TEST_CASE("a list becomes an index tensor") {
+TEST_CASE("a list becomes an index tensor" * doctest::test_suite("cpu")) {
   const Tensor t = to_tensor(causal_graph(12, 1, 0, make(1, 4, {1}, 1), 32));
   CHECK(describe(t) == "i32[1,8]@cpu");
   CHECK(t.to_vector<std::int32_t>() == Row{0, 9, 10, 11, 12, 8, 4, 7});
