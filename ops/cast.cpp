@@ -14,6 +14,12 @@ Tensor cast(const Tensor& x, DType dtype) {
                 [from = x.dtype()](const Saved&, const Tensor& dy) -> Gradients { return {packed_copy(dy, from)}; });
 }
 
+Tensor to(const Tensor& x, Device device) {
+  if (x.device() == device) return x;
+  return record("to", {x}, moved(x, device), {},
+                [from = x.device()](const Saved&, const Tensor& dy) -> Gradients { return {moved(dy, from)}; });
+}
+
 Tensor autocast(const Tensor& x) { return x.defined() && x.dtype() == DType::f32 ? cast(x, autocast_dtype()) : x; }
 
 }  // namespace sq

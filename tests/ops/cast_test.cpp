@@ -1,6 +1,7 @@
 #include "ops/cast.h"
 
 #include "autograd/engine.h"
+#include "tensor/cuda/runtime.h"
 #include "tests/support/compare.h"
 
 using namespace sq;
@@ -43,4 +44,17 @@ TEST_CASE("the gradient of cast comes back in the input's dtype") {
   backward(cast(x, DType::f64), Tensor::from<double>({1, 2, 3}, {3}));
   CHECK(grad(x).dtype() == DType::f32);
   CHECK(grad(x).to_vector<float>() == std::vector<float>{1, 2, 3});
+}
+
+TEST_CASE("values and gradients go from device to device" * doctest::skip(cuda::device_count() == 0)) {
+  const Tensor x = Tensor::from<float>({1, 2, 3, 4, 5, 6}, {2, 3});
+  set_requires_grad(x);
+  const Device other = x.device().is_cpu() ? cuda_device(0) : Device{};
+  CHECK(to(x, x.device()).shares_memory_with(x));
+  const Tensor y = to(x, other);
+  CHECK(y.device() == other);
+  CHECK(bit_equal(y, x));
+  backward(y, to(Tensor::from<float>({6, 5, 4, 3, 2, 1}, {2, 3}), other));
+  CHECK(grad(x).device() == x.device());
+  CHECK(grad(x).to_vector<float>() == std::vector<float>{6, 5, 4, 3, 2, 1});
 }
