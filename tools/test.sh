@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # tools/test.sh: installs what is missing, builds, and runs every test. The last line is "N passed, N failed"; the exit
 # status is 0 only if nothing failed. --sanitize also builds and runs everything under AddressSanitizer and UBSan.
+# CUDA kernels run on the GPU where there is one and nvcc to compile them, else on an emulated one; where nvcc is there,
+# they are also compiled with it.
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 sanitize=false
@@ -32,10 +34,20 @@ run_tests() {
   failed=$((failed + now_failed))
 }
 
-build build -Dwerror=true
+cuda=emulate
+have_nvcc=false
+if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
+  have_nvcc=true
+  if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then cuda=enabled; fi
+fi
+build build -Dwerror=true -Dcuda=$cuda
 run_tests build
+if $have_nvcc && [ $cuda = emulate ]; then
+  say "compiling the CUDA kernels for sm_90"
+  if JOBS=$(nproc) tools/cuda_check.sh >&2; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+fi
 if $sanitize; then
-  build build-sanitize -Dbuildtype=debugoptimized -Doptimization=1 -Db_sanitize=address,undefined -Db_lundef=false
+  build build-sanitize -Dcuda=emulate -Dbuildtype=debugoptimized -Doptimization=1 -Db_sanitize=address,undefined -Db_lundef=false
   run_tests build-sanitize
 fi
 
