@@ -1,7 +1,7 @@
 #!/bin/sh
 # tests/include_order.sh SOURCE_ROOT: a room may include from itself and from the rooms before it, never upward.
 cd "$1" || exit 2
-bad=$(find tensor autograd ops nn models train tools -name '*.h' -o -name '*.cpp' | xargs awk '
+bad=$(find tensor autograd ops nn models train tools -name '*.h' -o -name '*.cpp' -o -name '*.cu' | xargs awk '
   BEGIN { n = split("tensor autograd ops nn models train tools", rooms, " "); for (i = 1; i <= n; i++) rank[rooms[i]] = i }
   match($0, /^[ \t]*#[ \t]*include[ \t]*"[a-z]+\//) {
     target = $0; sub(/^[^"]*"/, "", target); sub(/\/.*/, "", target)

@@ -8,7 +8,7 @@ packages=(clang-format)
 install_packages "${packages[@]}"
 
 say "formatting"
-git ls-files '*.h' '*.cpp' | xargs clang-format --dry-run --Werror
+git ls-files '*.h' '*.cpp' '*.cu' | xargs clang-format --dry-run --Werror
 say "rooms"
 tests/include_order.sh .
 if [ "${1:-}" = --tidy ]; then
