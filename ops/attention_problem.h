@@ -36,6 +36,11 @@ Problem attention_problem(std::string_view op, const Tensor& q, const Tensor& k,
   return problem;
 }
 
+/// Uninitialised memory for the log-sum of each query of q [B,H,Tq,D]: 16-bit floats would lose the weights.
+inline Tensor empty_log_sums(const Tensor& q) {
+  return Tensor::empty({q.size(0), q.size(1), q.size(2)}, {is_half(q.dtype()) ? DType::f32 : q.dtype(), q.device()});
+}
+
 namespace kernel {
 
 /// `width` products for each of so many (query, key) pairs of a head, unknown when there are fewer than 0, and `row`

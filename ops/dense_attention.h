@@ -50,12 +50,14 @@ struct DenseAttentionForward {
     DenseAttentionProblem problem;
     HeadRows<const T> q, k, v;
     HeadRows<T> y;
-    T* log_sums;  // [B,H,Tq]; +∞ for a query without live keys
+    Accumulator<T>* log_sums;  // [B,H,Tq]; +∞ for a query without live keys
   };
   template <class T>
   static Work work(const Arguments<T>& a);
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 struct DenseAttentionBackward {
@@ -64,13 +66,15 @@ struct DenseAttentionBackward {
   struct Arguments {
     DenseAttentionProblem problem;
     HeadRows<const T> q, k, v, y, dy;
-    const T* log_sums;
+    const Accumulator<T>* log_sums;
     HeadRows<T> dq, dk, dv;  // null when not wanted
   };
   template <class T>
   static Work work(const Arguments<T>& a);
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 }  // namespace kernel
