@@ -30,13 +30,13 @@ double live_keys(const NeighborAttentionProblem& p, double pairs) {
 
 template <class T>
 Work NeighborAttentionForward::work(const Arguments<T>& a) {
-  const double pairs = live_pairs(*a.plan);
+  const double pairs = live_pairs(a.device_plan ? a.device_plan->host : *a.plan);
   return attention_forward_work<T>(a.problem, pairs, live_keys(a.problem, pairs));
 }
 
 template <class T>
 Work NeighborAttentionBackward::work(const Arguments<T>& a) {
-  const double pairs = live_pairs(*a.plan);
+  const double pairs = live_pairs(a.device_plan ? a.device_plan->host : *a.plan);
   return attention_backward_work<T>(a.problem, pairs, live_keys(a.problem, pairs));
 }
 
@@ -83,17 +83,21 @@ Tensor neighbor_attention(const Tensor& q, const Tensor& k, const Tensor& v,
   const Tensor queries = unit_rows(q), keys = unit_rows(k), values = unit_rows(v);
   const Tensor plain_queries = plain_q.defined() ? unit_rows(plain_q) : Tensor();
   Tensor y = empty_heads(q.size(0), q.size(1), q.size(2), v.size(3), q.options());
-  Tensor log_sums = Tensor::empty({q.size(0), q.size(1), q.size(2)}, q.options());
-  visit_float(q.dtype(), kName, [&]<class T>() {
+  Tensor log_sums = empty_log_sums(q);
+  const bool on_gpu = q.device().is_cuda();
+  visit_float(q, kName, [&]<class T>() {
     using Kernel = kernel::NeighborAttentionForward;
-    launch<Kernel>(q.device(), Kernel::Arguments<T>{.problem = problem,
-                                                    .plan = &list->forward_plan(causal, plain_columns),
-                                                    .q = head_rows<T>(queries),
-                                                    .plain_q = head_rows<T>(plain_queries),
-                                                    .k = head_rows<T>(keys),
-                                                    .v = head_rows<T>(values),
-                                                    .y = head_rows<T>(y),
-                                                    .log_sums = log_sums.data<T>()});
+    launch<Kernel>(q.device(),
+                   Kernel::Arguments<T>{
+                       .problem = problem,
+                       .plan = on_gpu ? nullptr : &list->forward_plan(causal, plain_columns),
+                       .device_plan = on_gpu ? &list->device_plan(q.device(), causal, plain_columns, false) : nullptr,
+                       .q = head_rows<T>(queries),
+                       .plain_q = head_rows<T>(plain_queries),
+                       .k = head_rows<T>(keys),
+                       .v = head_rows<T>(values),
+                       .y = head_rows<T>(y),
+                       .log_sums = log_sums.data<Accumulator<T>>()});
   });
   const auto backward = [problem, list, causal, plain_columns](const Saved& saved, const Tensor& dy) -> Gradients {
     const bool plain = plain_columns > 0;
@@ -103,22 +107,26 @@ Tensor neighbor_attention(const Tensor& q, const Tensor& k, const Tensor& v,
     Tensor dv = gradient_heads(saved.wants(2), saved[2]);
     Tensor delta = Tensor::empty_like(saved[4]);
     Tensor dplain_q = gradient_heads(plain && saved.wants(3), saved[0]);
-    visit_float(dy.dtype(), kName, [&]<class T>() {
+    const bool on_gpu = dy.device().is_cuda();
+    visit_float(dy, kName, [&]<class T>() {
       using Kernel = kernel::NeighborAttentionBackward;
-      launch<Kernel>(dy.device(), Kernel::Arguments<T>{.problem = problem,
-                                                       .plan = &list->backward_plan(causal, plain_columns),
-                                                       .q = head_rows<T>(saved[0]),
-                                                       .plain_q = head_rows<T>(plain_saved),
-                                                       .k = head_rows<T>(saved[1]),
-                                                       .v = head_rows<T>(saved[2]),
-                                                       .y = head_rows<T>(saved[3]),
-                                                       .dy = head_rows<T>(upstream),
-                                                       .log_sums = saved[4].data<T>(),
-                                                       .delta = delta.data<T>(),
-                                                       .dq = head_rows<T>(dq),
-                                                       .dplain_q = head_rows<T>(dplain_q),
-                                                       .dk = head_rows<T>(dk),
-                                                       .dv = head_rows<T>(dv)});
+      launch<Kernel>(dy.device(),
+                     Kernel::Arguments<T>{
+                         .problem = problem,
+                         .plan = on_gpu ? nullptr : &list->backward_plan(causal, plain_columns),
+                         .device_plan = on_gpu ? &list->device_plan(dy.device(), causal, plain_columns, true) : nullptr,
+                         .q = head_rows<T>(saved[0]),
+                         .plain_q = head_rows<T>(plain_saved),
+                         .k = head_rows<T>(saved[1]),
+                         .v = head_rows<T>(saved[2]),
+                         .y = head_rows<T>(saved[3]),
+                         .dy = head_rows<T>(upstream),
+                         .log_sums = saved[4].data<Accumulator<T>>(),
+                         .delta = delta.data<Accumulator<T>>(),
+                         .dq = head_rows<T>(dq),
+                         .dplain_q = head_rows<T>(dplain_q),
+                         .dk = head_rows<T>(dk),
+                         .dv = head_rows<T>(dv)});
     });
     return plain ? Gradients{dq, dk, dv, dplain_q} : Gradients{dq, dk, dv};
   };

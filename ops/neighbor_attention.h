@@ -48,14 +48,17 @@ struct NeighborAttentionForward {
   struct Arguments {
     NeighborAttentionProblem problem;
     const NeighborPlan* plan;
+    const NeighborDevicePlan* device_plan;  // on a GPU, in place of `plan`
     HeadRows<const T> q, plain_q, k, v;
     HeadRows<T> y;
-    T* log_sums;  // [B,H,Tq]; +∞ for a query without live slots
+    Accumulator<T>* log_sums;  // [B,H,Tq]; +∞ for a query without live slots
   };
   template <class T>
   static Work work(const Arguments<T>& a);
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 struct NeighborAttentionBackward {
@@ -63,16 +66,19 @@ struct NeighborAttentionBackward {
   template <class T>
   struct Arguments {
     NeighborAttentionProblem problem;
-    const NeighborPlan* plan;  // with the queries of each key
+    const NeighborPlan* plan;               // with the queries of each key
+    const NeighborDevicePlan* device_plan;  // the same on a GPU, in place of `plan`
     HeadRows<const T> q, plain_q, k, v, y, dy;
-    const T* log_sums;
-    T* delta;                          // [B,H,Tq], memory for Σ_c dy_c y_c of each query
+    const Accumulator<T>* log_sums;
+    Accumulator<T>* delta;             // [B,H,Tq], memory for Σ_c dy_c y_c of each query
     HeadRows<T> dq, dplain_q, dk, dv;  // null when not wanted; all of each is written
   };
   template <class T>
   static Work work(const Arguments<T>& a);
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 }  // namespace kernel

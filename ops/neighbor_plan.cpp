@@ -53,7 +53,8 @@ class TileTable {
     std::int32_t entry, repeat;
     std::uint64_t rows;
     /// True when enough of the touched vectors of rows would do useful work.
-    bool is_column() const {
+    bool is_column(int rows_that_pay) const {
+      if (rows_that_pay > 0) return std::popcount(rows) >= rows_that_pay;
       int vectors = 0;
       for (int r = 0; r < TiledLists::kTileRows; r += kVectorRows) vectors += (rows >> r & 0xFFFF) != 0;
       return std::popcount(rows) >= kRowsThatPay * vectors;
@@ -144,7 +145,7 @@ RaggedLists reversed(const RaggedLists& forward, std::int64_t count) {
   return lists;
 }
 
-TiledLists tiled(const RaggedLists& lists) {
+TiledLists tiled(const RaggedLists& lists, int rows_that_pay) {
   constexpr std::int64_t kRows = TiledLists::kTileRows;
   const std::int64_t count = lists.lists(), tiles = cpu::block_count(count, kRows);
   TiledLists result;
@@ -157,7 +158,7 @@ TiledLists tiled(const RaggedLists& lists) {
       table.fill(lists, tile * kRows, std::min((tile + 1) * kRows, count));
       items[static_cast<std::size_t>(tile)] = table.items();
       for (const TileTable::Item& item : table.items())
-        if (item.is_column())
+        if (item.is_column(rows_that_pay))
           ++result.columns.begin[static_cast<std::size_t>(tile) + 1];
         else
           for (std::uint64_t rows = item.rows; rows != 0; rows &= rows - 1)
@@ -181,7 +182,7 @@ TiledLists tiled(const RaggedLists& lists) {
         if (!part.repeat.empty()) part.repeat[at] = item.repeat;
       };
       for (const TileTable::Item& item : items[static_cast<std::size_t>(tile)]) {
-        if (item.is_column()) {
+        if (item.is_column(rows_that_pay)) {
           result.rows[column] = item.rows;
           put(result.columns, column++, item);
           continue;

@@ -51,7 +51,8 @@ struct NeighborSlots {
 RaggedLists live_lists(const NeighborSlots& rows, std::int64_t first, std::int64_t end);
 /// The same pairs from the other side: list j < count holds, ascending, the lists of `forward` in which j occurs.
 RaggedLists reversed(const RaggedLists& forward, std::int64_t count);
-/// Separates what belongs into tiles from the rest.
-TiledLists tiled(const RaggedLists& lists);
+/// Separates what belongs into tiles from the rest: a column is an entry that at least `rows_that_pay` lists of a tile
+/// share; by default, as CPU kernels want it, half of the lists of every 16 that are touched.
+TiledLists tiled(const RaggedLists& lists, int rows_that_pay = 0);
 
 }  // namespace sq

@@ -26,7 +26,7 @@ struct BackwardTask {
   const Wide<T>*log_sums, *delta;    // [B,H,Tq]
   HeadRows<T> dq[2], dk, dv;         // null when not wanted
   // By keys, work may come in parts, each a block (Pairs::part): the sums of tiles with several parts go here, to be
-  // added up afterwards: [B,Hkv,slots,rows,D + Dv].
+  // added up afterwards: [B,Hkv,slots,64,D + Dv].
   Wide<T>* partial;
   std::int64_t slots;
 };
@@ -288,9 +288,9 @@ __device__ inline void store_keys(const BackwardTask<T>& a, const BackwardPlace&
   const AttentionSizes& s = a.s;
   const auto one = [](int) { return Wide<T>(1); };
   if (slot >= 0) {
-    constexpr int kRows = AttentionTile<T, kWidth>::rows;
+    constexpr std::int64_t kRows = 64;  // of a slot; smaller blocks fill it together
     const std::int64_t width = s.width + s.value_width;
-    Wide<T>* to = a.partial + ((at.b * s.kv_heads + at.kv_head) * a.slots + slot) * kRows * width;
+    Wide<T>* to = a.partial + (((at.b * s.kv_heads + at.kv_head) * a.slots + slot) * kRows + at.first % kRows) * width;
     const auto row_of = [&](int row) { return to + (cuda::warp_index() * 16 + row) * width; };
     store_sums(state.sum_a, s.width, s.aligned, one, row_of);
     store_sums(state.sum_b, s.value_width, s.aligned, one, [&](int row) { return row_of(row) + s.width; });

@@ -27,7 +27,7 @@ struct AttentionTile {
   static constexpr int rows = sizeof(T) == 8 ? 32 : 64;
   static constexpr int threads = 2 * rows;
   static constexpr int warps = rows / 16;
-  static constexpr int chunk = sizeof(T) == 8 ? 32 : 64;
+  static constexpr int chunk = sizeof(T) == 8 || (sizeof(T) == 4 && kWidth > 64) ? 32 : 64;  // as registers allow
   static constexpr int stages = kOnTensorCores<T> ? 2 : 1;
   static constexpr int tiles = kWidth / 8;  // of sums
   /// From row to row in shared memory: 16 bytes more, so that 8 rows lie in different banks.

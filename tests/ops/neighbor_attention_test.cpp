@@ -210,8 +210,9 @@ TEST_CASE("neighbor_attention survives extreme scores and keeps bad values to th
   AttentionResult result = neighbor_result(in, list);
   for (const Tensor& t : {result.y, result.dq, result.dk, result.dv}) CHECK(all_finite(t));
   for (const float bad : {INFINITY, -INFINITY, NAN}) {
-    in.v.data<float>()[90 * 8] = bad;
-    in.k.data<float>()[95 * 8] = bad;
+    Tensor in_v = in.v.alias({1}, {1}, 90 * 8), in_k = in.k.alias({1}, {1}, 95 * 8);
+    fill_(in_v, bad);
+    fill_(in_k, bad);
     result = neighbor_result(in, list);
     CHECK(all_finite(result.y.alias({90, 8}, {8, 1}, 0)));
     CHECK(!all_finite(result.y));
@@ -230,7 +231,18 @@ TEST_CASE("neighbor_attention: a bad value changes no bit for queries that do no
     }
 }
 
-TEST_CASE("neighbor_attention in 16 bits rounds what it computes in f32") {
+TEST_CASE("neighbor_attention equals the reference in 16 bits on any device") {
+  const Tensor indices = mixed_indices(150, 40, 4);
+  for (const DType dtype : {DType::bf16, DType::f16})
+    for (const std::int64_t width : {8, 33, 100}) {
+      CAPTURE(width);
+      const Inputs in(1, 2, 1, 150, 150, width, width, {.dtype = dtype});
+      check_close(neighbor_result(in, shared_list(indices, 150)),
+                  attention_reference(in.q, in.k, in.v, graph_of(indices, true), in.dy));
+    }
+}
+
+TEST_CASE("neighbor_attention in 16 bits rounds what it computes in f32" * doctest::test_suite("cpu")) {
   const auto list = shared_list(mixed_indices(40, 10, 10), 40);
   for (const DType dtype : {DType::bf16, DType::f16}) {
     const Tensor q = cast(randn({1, 2, 40, 8}), dtype), k = cast(randn({1, 2, 40, 8}), dtype);
@@ -263,10 +275,10 @@ TEST_CASE("neighbor_attention needs memory in proportion to the length") {
     const auto list = shared_list(mixed_indices(length, 64, 12), length);
     const Inputs in(1, 2, 1, length, length, 16, 16);
     neighbor_result(in, list);
-    reset_peak_memory();
-    const std::size_t before = memory_statistics().in_use;
+    reset_peak_memory(default_device());
+    const std::size_t before = memory_statistics(default_device()).in_use;
     neighbor_result(in, list);
-    return static_cast<double>(memory_statistics().peak - before);
+    return static_cast<double>(memory_statistics(default_device()).peak - before);
   };
   const double large = extra(2048);
   CHECK(large < 2.1 * extra(1024));
@@ -274,7 +286,23 @@ TEST_CASE("neighbor_attention needs memory in proportion to the length") {
   cpu::set_thread_count(threads);
 }
 
-TEST_CASE("neighbor_attention says what is wrong") {
+TEST_CASE("neighbor_attention sums up the gradients of keys that very many queries list") {
+  const std::int64_t length = 1300;  // more queries than a GPU's block takes for a tile of keys
+  for (const std::int64_t shared : {2, 9}) {
+    Rows rows;
+    for (std::int64_t i = 0; i < length; ++i) {
+      rows.emplace_back();
+      for (std::int64_t j = 0; j < shared; ++j) rows.back().push_back(30 * j);
+      rows.back().push_back(i);
+    }
+    const Tensor indices = index_tensor(rows, shared + 1);
+    const Inputs in(1, 2, 1, length, length, 4, 8);
+    check_close(neighbor_result(in, shared_list(indices, length)),
+                attention_reference(in.q, in.k, in.v, graph_of(indices, true), in.dy));
+  }
+}
+
+TEST_CASE("neighbor_attention says what is wrong" * doctest::test_suite("cpu")) {
   const Tensor q = Tensor::zeros({1, 2, 4, 8}), k = Tensor::zeros({1, 2, 4, 8});
   const auto list = shared_list(Tensor::zeros({4, 3}, {.dtype = DType::i32}), 4);
   CHECK_THROWS_WITH_AS(neighbor_attention(q, k, k, nullptr), "neighbor_attention: there is no neighbor list", Error);

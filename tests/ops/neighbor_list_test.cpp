@@ -43,7 +43,7 @@ TEST_CASE("neighbor_list hands out the same plan again, and references stay good
   CHECK(first == &neighbors.backward_plan(true, 0));
 }
 
-TEST_CASE("neighbor_list says what is wrong") {
+TEST_CASE("neighbor_list says what is wrong" * doctest::test_suite("cpu")) {
   const auto i64 = [](std::initializer_list<std::int64_t> values, const Shape& shape) {
     return Tensor::from<std::int64_t>(values, shape);
   };
