@@ -1,11 +1,13 @@
 // ops/cpu/gather.cpp: moving and adding rows; bound by memory, so plain loops.
 //
-// Sums over repeated indices keep the order of the index: AddRows first lists who writes to each row of dx (a counting
-// sort, which is stable), so that one thread owns a row and adds in order; ScatterAdd gives each thread
-// columns of its own.
+// Sums over repeated indices keep the order of the index: AddRows first lists who adds to which row of dx (a stable
+// sort), so that one thread owns a row and adds in order; ScatterAdd gives each thread columns of its own.
 #include "ops/gather.h"
 
 #include "tensor/cpu/threads.h"
+
+#include <numeric>
+#include <vector>
 
 namespace sq::kernel {
 namespace {
@@ -16,21 +18,36 @@ constexpr std::int64_t kColumnsAtOnce = 1024;  // sums that stay in the first-le
 
 std::int64_t rows_per_block(std::int64_t inner) { return kElementsPerBlock / std::max<std::int64_t>(inner, 1); }
 
-/// Who writes to row i: order[starts[i]] … order[starts[i+1] - 1], ascending.
-struct Writers {
-  Tensor starts, order;
-
-  Writers(const std::int64_t* index, std::int64_t count, std::int64_t extent)
-      : starts(Tensor::zeros({extent + 2}, {.dtype = DType::i64})),
-        order(Tensor::empty({count}, {.dtype = DType::i64})) {
-    // Counts go two places up; after the running sum, starts[i+1] is where row i begins, and filling moves it on to
-    // where row i ends, which is where row i+1 begins.
-    auto *s = starts.data<std::int64_t>(), *o = order.data<std::int64_t>();
-    for (std::int64_t j = 0; j < count; ++j) ++s[index[j] + 2];
-    for (std::int64_t i = 2; i < extent + 2; ++i) s[i] += s[i - 1];
-    for (std::int64_t j = 0; j < count; ++j) o[s[index[j] + 1]++] = j;
+/// The numbers j of an index of values below `extent`, by index[j] and then by j.
+std::vector<std::int64_t> order_of(const std::int64_t* index, std::int64_t count, std::int64_t extent) {
+  std::vector<std::int64_t> order(static_cast<std::size_t>(count));
+  if (count < extent / 64) {  // a table of the extent would cost more than the sort
+    std::iota(order.begin(), order.end(), std::int64_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return index[a] < index[b]; });
+    return order;
   }
+  std::vector<std::int64_t> places(static_cast<std::size_t>(extent) + 1);  // where the j of each value begin
+  const auto place = [&](std::int64_t value) -> std::int64_t& { return places[static_cast<std::size_t>(value)]; };
+  for (std::int64_t j = 0; j < count; ++j) ++place(index[j] + 1);
+  for (std::int64_t i = 1; i < extent; ++i) place(i) += place(i - 1);
+  for (std::int64_t j = 0; j < count; ++j) order[static_cast<std::size_t>(place(index[j])++)] = j;
+  return order;
+}
+
+/// Row `row` of dx and who adds to it: order[first] … order[last - 1].
+struct Run {
+  std::int64_t row, first, last;
 };
+
+std::vector<Run> runs_of(const std::int64_t* index, const std::vector<std::int64_t>& order) {
+  std::vector<Run> runs;
+  for (std::size_t j = 0; j < order.size(); ++j) {
+    const std::int64_t row = index[order[j]], place = static_cast<std::int64_t>(j);
+    if (runs.empty() || runs.back().row != row) runs.push_back({row, place, place});
+    ++runs.back().last;
+  }
+  return runs;
+}
 
 }  // namespace
 
@@ -44,43 +61,40 @@ void SelectRows::cpu(const Arguments<T>& a) {
   });
 }
 
-/// One row of dx: the sum of the `count` rows of dy that `order` names, or that added to what dx holds.
+/// dx += the sum of the `count` rows of dy that `order` names.
 template <class T>
-void add_row(const AddRows::Arguments<T>& a, const T* dy, const std::int64_t* order, std::int64_t count, T* dx) {
+void add_row(const T* dy, const std::int64_t* order, std::int64_t count, std::int64_t inner, T* dx) {
   using Sum = Accumulator<T>;
-  if (count == 0) {
-    if (!a.add) std::fill_n(dx, a.inner, T{});
-    return;
-  }
-  if (count == 1 && !a.add) {
-    std::copy_n(dy + order[0] * a.inner, a.inner, dx);
-    return;
-  }
   Sum sums[kColumnsAtOnce];
-  for (std::int64_t c = 0; c < a.inner; c += kColumnsAtOnce) {
-    const std::int64_t columns = std::min(kColumnsAtOnce, a.inner - c);
+  for (std::int64_t c = 0; c < inner; c += kColumnsAtOnce) {
+    const std::int64_t columns = std::min(kColumnsAtOnce, inner - c);
     std::fill_n(sums, columns, Sum{});
     for (std::int64_t j = 0; j < count; ++j) {
-      const T* source = dy + order[j] * a.inner + c;
+      const T* source = dy + order[j] * inner + c;
       for (std::int64_t i = 0; i < columns; ++i) sums[i] += static_cast<Sum>(source[i]);
     }
-    if (a.add)
-      for (std::int64_t i = 0; i < columns; ++i) sums[i] += static_cast<Sum>(dx[c + i]);
-    for (std::int64_t i = 0; i < columns; ++i) dx[c + i] = static_cast<T>(sums[i]);
+    for (std::int64_t i = 0; i < columns; ++i) dx[c + i] = static_cast<T>(static_cast<Sum>(dx[c + i]) + sums[i]);
   }
 }
 
 template <class T>
 void AddRows::cpu(const Arguments<T>& a) {
-  const Writers writers(a.index, a.count, a.extent);
-  const auto *starts = writers.starts.template data<std::int64_t>(),
-             *order = writers.order.template data<std::int64_t>();
-  // A row of dx costs 1 write and, on average, count/extent reads.
-  const std::int64_t grain = rows_per_block(a.inner) * a.extent / std::max<std::int64_t>(a.extent + a.count, 1);
-  cpu::parallel_for(a.outer * a.extent, grain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      const std::int64_t first = starts[row % a.extent], last = starts[row % a.extent + 1];
-      add_row(a, a.dy + row / a.extent * a.count * a.inner, order + first, last - first, a.dx + row * a.inner);
+  if (!a.add)
+    cpu::parallel_for(a.outer * a.extent, rows_per_block(a.inner), [&](std::int64_t begin, std::int64_t end) {
+      std::fill_n(a.dx + begin * a.inner, (end - begin) * a.inner, T{});
+    });
+  if (a.count == 0) return;
+  const std::vector<std::int64_t> order = order_of(a.index, a.count, a.extent);
+  const std::vector<Run> runs = runs_of(a.index, order);
+  const auto count = static_cast<std::int64_t>(runs.size());
+  // A run reads a row of dx and, on average, a.count/count rows of dy.
+  const std::int64_t grain = rows_per_block(a.inner) * count / (count + a.count);
+  cpu::parallel_for(a.outer * count, grain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t task = begin; task < end; ++task) {
+      const Run& run = runs[static_cast<std::size_t>(task % count)];
+      const std::int64_t o = task / count;
+      add_row(a.dy + o * a.count * a.inner, order.data() + run.first, run.last - run.first, a.inner,
+              a.dx + (o * a.extent + run.row) * a.inner);
     }
   });
 }
