@@ -125,6 +125,8 @@ void profile(const Options& o, std::int64_t batch, std::int64_t context, const S
 }
 
 void run(const Options& o) {
+  require_input(!o.floors || default_device().is_cpu(), "--floors", "is measured on the CPU only, not on {}",
+                name(default_device()));
   require_input(!o.floors || o.trace.empty(), "--trace", "is of no use with --floors; leave one of them out");
   require_input(o.steps >= 1, "--steps", "{} is not a number of steps; use 1 or more", o.steps);
   const auto folder = std::filesystem::path(o.trace).parent_path();
