@@ -251,7 +251,7 @@ TEST_CASE("a model loaded in 16 bits holds its matrices so, computes in f32, and
   }
 }
 
-TEST_CASE("wrong input is refused with the numbers that clash") {
+TEST_CASE("wrong input is refused with the numbers that clash" * doctest::test_suite("cpu")) {
   const auto model = make(kinds()[0].second, DType::f32);
   CHECK_THROWS_WITH_AS(model->forward(random_ids(1, 63)),
                        "model: 63 tokens exceed the model's limit of 62 (max_seq_len 64 with 2 global rows)", Error);

@@ -120,9 +120,11 @@ int train_in_child(const fs::path& folder, const char* how, int when) {
   ::setenv("SUBQUAD_TEST_RUN", folder.c_str(), 1);
   ::setenv("SUBQUAD_TEST_END", how, 1);
   ::setenv("SUBQUAD_TEST_WHEN", std::to_string(when).c_str(), 1);
+  const std::string device = "--device=" + name(default_device());
   const pid_t child = ::fork();
   if (child == 0) {
-    ::execl("/proc/self/exe", "train_test", "--no-skip", "--test-case=child: a run that is killed", nullptr);
+    ::execl("/proc/self/exe", "train_test", "--no-skip", "--test-case=child: a run that is killed", device.c_str(),
+            nullptr);
     ::_exit(1);
   }
   int status = 0;

@@ -67,7 +67,7 @@ class Training {
   Tensor ids_ = ids_of(kBatch, kContext);
 };
 
-std::uint64_t system_allocations() { return memory_statistics().system_allocations; }
+std::uint64_t system_allocations() { return memory_statistics(default_device()).system_allocations; }
 
 /// One thread while it lives: how many meet in a kernel, and so how many blocks it needs at once, is chance.
 class OneThread {

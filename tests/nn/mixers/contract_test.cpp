@@ -316,11 +316,11 @@ TEST_SUITE("mixer contract") {
       const auto peak = [&](std::int64_t length) {
         mixer->clear_gradients();
         const Tensor x = random_rows(1, length);
-        const std::size_t before = memory_statistics().in_use;
-        reset_peak_memory();
+        const std::size_t before = memory_statistics(default_device()).in_use;
+        reset_peak_memory(default_device());
         const Tensor y = mixer->forward(x);
         backward(y, Tensor::ones(y.shape(), y.options()));
-        return static_cast<double>(memory_statistics().peak - before);
+        return static_cast<double>(memory_statistics(default_device()).peak - before);
       };
       const auto settled = [&](std::int64_t length) {
         peak(length);  // lists that are kept
