@@ -6,6 +6,8 @@
 
 #include "tensor/cpu/threads.h"
 
+#include <hwy/cache_control.h>
+
 #include <numeric>
 #include <vector>
 
@@ -65,12 +67,14 @@ void SelectRows::cpu(const Arguments<T>& a) {
 template <class T>
 void add_row(const T* dy, const std::int64_t* order, std::int64_t count, std::int64_t inner, T* dx) {
   using Sum = Accumulator<T>;
+  constexpr auto kLine = static_cast<std::int64_t>(64 / sizeof(T));
   Sum sums[kColumnsAtOnce];
   for (std::int64_t c = 0; c < inner; c += kColumnsAtOnce) {
     const std::int64_t columns = std::min(kColumnsAtOnce, inner - c);
     std::fill_n(sums, columns, Sum{});
     for (std::int64_t j = 0; j < count; ++j) {
-      const T* source = dy + order[j] * inner + c;
+      const T *source = dy + order[j] * inner + c, *next = dy + order[std::min(j + 1, count - 1)] * inner + c;
+      for (std::int64_t i = 0; i < columns; i += kLine) hwy::Prefetch(next + i);  // rows lie anywhere
       for (std::int64_t i = 0; i < columns; ++i) sums[i] += static_cast<Sum>(source[i]);
     }
     for (std::int64_t i = 0; i < columns; ++i) dx[c + i] = static_cast<T>(static_cast<Sum>(dx[c + i]) + sums[i]);
