@@ -18,6 +18,9 @@ struct CrossEntropyOptions {
 // Floats of any dtype (16-bit ones are computed in f32, and their loss is f32); targets i64 or i32. The functions throw
 // Error when shapes or dtypes do not fit, when a target is neither the ignored one nor in 0 … V-1 (naming it), and when
 // σ is outside [0,1). Sums over positions run in double and in order.
+//
+// On a GPU nobody waits to see the targets: one that is neither ignored nor a class makes its position's loss and
+// gradient NaN, and ignoring all of them makes the mean NaN, where the CPU throws.
 
 /// The mean loss, a tensor of rank 0. logits [..., V], targets [...].
 /// Saves logits, targets and lse: probabilities are formed again in the backward pass, directly in the gradient.
@@ -27,8 +30,9 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets, const CrossEnt
 /// cross_entropy(x Wᵀ, targets) with x [..., C] and W [V,C], without ever holding the logits of all positions: they
 /// exist for a block of positions at a time. Where gradients are wanted they are formed on the way, block by block,
 /// while the block's logits are at hand: dx = dz W, dW = dzᵀ x. So the three matrix products run once each, and
-/// backward only scales by dy.  Saves dx and dW. In memory: the gradients and a block of at most 2²⁴ logits (or 16
-/// positions).
+/// backward only scales by dy.  Saves dx and dW, those of 16-bit operands in f32. In memory: the gradients and a block
+/// of at most 2²⁴ logits (or 16 positions); on a GPU, whose products want more rows, 2²⁶ or a quarter of all logits,
+/// whichever is less, but 2²² at least.
 Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets,
                             const CrossEntropyOptions& options = {});
 
@@ -46,8 +50,8 @@ struct CrossEntropyForward {
     const std::int64_t* targets;  // [rows]
     std::int64_t ignore_index;
     double label_smoothing;
-    T* losses;  // [rows]
-    T* lse;     // [rows], or null
+    Accumulator<T>* losses;  // [rows]
+    Accumulator<T>* lse;     // [rows], or null
   };
   template <class T>
   static Work work(const Arguments<T>& a) {
@@ -55,6 +59,8 @@ struct CrossEntropyForward {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 struct CrossEntropyBackward {
@@ -66,9 +72,10 @@ struct CrossEntropyBackward {
     const std::int64_t* targets;
     std::int64_t ignore_index;
     double label_smoothing;
-    const T* lse;
-    double scale;  // dy / n
-    T* dlogits;    // [rows, columns]; may be `logits`
+    const Accumulator<T>* lse;
+    const double* counted;     // one number: n
+    const Accumulator<T>* dy;  // one number, or null for 1
+    T* dlogits;                // [rows, columns]; may be `logits`
   };
   template <class T>
   static Work work(const Arguments<T>& a) {
@@ -76,6 +83,59 @@ struct CrossEntropyBackward {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
+};
+
+/// How many targets are not `ignore_index`.
+struct CountTargets {
+  static constexpr std::string_view name = "count_targets";
+  template <class T>
+  struct Arguments {
+    std::int64_t count;
+    const std::int64_t* targets;  // [count]
+    std::int64_t ignore_index;
+    T* counted;  // one number
+  };
+  static void cpu(const Arguments<double>& a);
+  static void cuda(const cuda::Context& context, const Arguments<double>& a);
+};
+
+/// The sum of the losses, in double and in order, divided by `counted`.
+struct MeanLoss {
+  static constexpr std::string_view name = "mean_loss";
+  template <class T>
+  struct Arguments {
+    std::int64_t count;
+    const T* losses;        // [count]
+    const double* counted;  // one number
+    T* mean;                // one number
+  };
+  template <class T>
+  static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
+};
+
+/// y = dy · x, rounded to T.
+struct ScaledGradient {
+  static constexpr std::string_view name = "linear_cross_entropy_backward";
+  template <class T>
+  struct Arguments {
+    std::int64_t count;
+    const Accumulator<T>* x;   // [count]
+    const Accumulator<T>* dy;  // one number
+    T* y;                      // [count]; may be x
+  };
+  template <class T>
+  static Work work(const Arguments<T>& a) {
+    return {.flops = Work::kUnknown,
+            .bytes = Work::moving<T>(a.count).bytes + Work::moving<Accumulator<T>>(a.count).bytes};
+  }
+  template <class T>
+  static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 /// Losses of z = x Wᵀ and, where wanted, the gradients of their sum divided by `counted`.
@@ -89,10 +149,10 @@ struct LinearCrossEntropy {
     const std::int64_t* targets;        // [rows]
     std::int64_t ignore_index;
     double label_smoothing;
-    std::int64_t counted;
-    T* losses;   // [rows]
-    T* dx;       // [rows, width], or null when not wanted
-    T* dweight;  // [columns, width], or null when not wanted
+    const double* counted;    // one number
+    Accumulator<T>* losses;   // [rows]
+    Accumulator<T>* dx;       // [rows, width], or null when not wanted
+    Accumulator<T>* dweight;  // [columns, width], or null when not wanted
   };
   template <class T>
   static Work work(const Arguments<T>& a) {
@@ -103,10 +163,15 @@ struct LinearCrossEntropy {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
-/// How many targets are not `ignore_index`. Throws Error naming `op` when none is left.
-std::int64_t count_targets(std::string_view op, const Tensor& targets, std::int64_t ignore_index);
+/// How many targets are not `ignore_index`, as an f64 of rank 0 where they are. Throws Error naming `op` when it is
+/// known (on the CPU) that none is left.
+Tensor count_targets(std::string_view op, const Tensor& targets, std::int64_t ignore_index);
+/// The mean of `losses` over `counted` of them, of rank 0.
+Tensor mean_loss(const Tensor& losses, const Tensor& counted);
 
 }  // namespace kernel
 }  // namespace sq

@@ -3,6 +3,7 @@
 #include "autograd/node.h"
 #include "ops/cast.h"
 #include "ops/dispatch.h"
+#include "ops/sum_dtype.h"
 #include "tensor/memory.h"
 
 namespace sq {
@@ -22,8 +23,9 @@ Tensor layer_norm(const Tensor& x, const Tensor& gain, const Tensor& bias, doubl
 
   const Tensor input = packed(x), weight = packed(gain), shift = bias.defined() ? packed(bias) : Tensor();
   const std::int64_t columns = x.size(-1), rows = x.numel() / columns;
-  Tensor y = Tensor::empty_like(x), mean = Tensor::empty({rows}, x.options()), r = Tensor::empty({rows}, x.options());
-  visit_float(x.dtype(), "layer_norm", [&]<class T>() {
+  const TensorOptions sums{sum_dtype(x.dtype()), x.device()};
+  Tensor y = Tensor::empty_like(x), mean = Tensor::empty({rows}, sums), r = Tensor::empty({rows}, sums);
+  visit_float(x, "layer_norm", [&]<class T>() {
     launch<kernel::LayerNormForward>(
         x.device(), kernel::LayerNormForward::Arguments<T>{.rows = rows,
                                                            .columns = columns,
@@ -32,8 +34,8 @@ Tensor layer_norm(const Tensor& x, const Tensor& gain, const Tensor& bias, doubl
                                                            .bias = shift.defined() ? shift.data<T>() : nullptr,
                                                            .epsilon = epsilon,
                                                            .y = y.data<T>(),
-                                                           .mean = mean.data<T>(),
-                                                           .r = r.data<T>()});
+                                                           .mean = mean.data<Accumulator<T>>(),
+                                                           .r = r.data<Accumulator<T>>()});
   });
   return record("layer_norm", {x, gain, bias}, y, {input, weight, mean, r},
                 [rows, columns](const Saved& saved, const Tensor& dy) -> Gradients {
@@ -42,15 +44,15 @@ Tensor layer_norm(const Tensor& x, const Tensor& gain, const Tensor& bias, doubl
                     return saved.wants(input) ? Tensor::empty_like(like) : Tensor();
                   };
                   Tensor dx = wanted(0, dy), dgain = wanted(1, saved[1]), dbias = wanted(2, saved[1]);
-                  visit_float(dy.dtype(), "layer_norm", [&]<class T>() {
+                  visit_float(dy, "layer_norm", [&]<class T>() {
                     const auto address = [](Tensor& t) -> T* { return t.defined() ? t.data<T>() : nullptr; };
                     launch<kernel::LayerNormBackward>(
                         dy.device(), kernel::LayerNormBackward::Arguments<T>{.rows = rows,
                                                                              .columns = columns,
                                                                              .x = saved[0].data<T>(),
                                                                              .gain = saved[1].data<T>(),
-                                                                             .mean = saved[2].data<T>(),
-                                                                             .r = saved[3].data<T>(),
+                                                                             .mean = saved[2].data<Accumulator<T>>(),
+                                                                             .r = saved[3].data<Accumulator<T>>(),
                                                                              .dy = upstream.data<T>(),
                                                                              .dx = address(dx),
                                                                              .dgain = address(dgain),

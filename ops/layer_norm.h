@@ -24,9 +24,9 @@ struct LayerNormForward {
     const T* gain;  // [columns]
     const T* bias;  // [columns] or null
     double epsilon;
-    T* y;     // [rows, columns]
-    T* mean;  // [rows]
-    T* r;     // [rows]
+    T* y;                  // [rows, columns]
+    Accumulator<T>* mean;  // [rows]
+    Accumulator<T>* r;     // [rows]
   };
   template <class T>
   static Work work(const Arguments<T>& a) {
@@ -34,6 +34,8 @@ struct LayerNormForward {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 struct LayerNormBackward {
@@ -43,8 +45,8 @@ struct LayerNormBackward {
     std::int64_t rows, columns;
     const T* x;
     const T* gain;
-    const T* mean;
-    const T* r;
+    const Accumulator<T>* mean;
+    const Accumulator<T>* r;
     const T* dy;
     T* dx;     // [rows, columns], or null when not wanted
     T* dgain;  // [columns], or null when not wanted
@@ -56,6 +58,8 @@ struct LayerNormBackward {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 }  // namespace kernel

@@ -2,11 +2,30 @@
 #include "ops/cast.h"
 #include "ops/cross_entropy.h"
 #include "ops/dispatch.h"
-#include "ops/gradient_norm.h"
 #include "ops/index.h"
+#include "ops/sum_dtype.h"
 #include "tensor/memory.h"
 
 namespace sq {
+namespace {
+
+/// dy · gradient as `dtype`, where the gradient lies if it has that dtype: it is read once.
+Tensor scaled(const Tensor& gradient, const Tensor& dy, DType dtype) {
+  if (!gradient.defined()) return {};
+  const bool in_place = gradient.dtype() == dtype;
+  Tensor result = in_place ? gradient : Tensor::empty(gradient.shape(), {dtype, gradient.device()});
+  visit_float(result, "linear_cross_entropy", [&]<class T>() {
+    using A = Accumulator<T>;
+    launch<kernel::ScaledGradient>(
+        dy.device(),
+        kernel::ScaledGradient::Arguments<T>{
+            .count = gradient.numel(), .x = gradient.data<A>(), .dy = dy.data<A>(), .y = result.data<T>()});
+  });
+  if (in_place && (dy.device().is_cuda() || dy.item() != 1)) result.mark_changed();
+  return result;
+}
+
+}  // namespace
 
 Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets,
                             const CrossEntropyOptions& options) {
@@ -23,13 +42,14 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor&
 
   const Tensor input = packed(x), projection = packed(weight);
   const Tensor ids = checked_index(op, targets, weight.size(0), &options.ignore_index);
-  const std::int64_t counted = kernel::count_targets(op, ids, options.ignore_index);
+  const Tensor counted = kernel::count_targets(op, ids, options.ignore_index);
   const auto wanted = [](const Tensor& t) { return grad_enabled() && requires_grad(t); };
-  Tensor dx = wanted(x) ? Tensor::empty_like(x) : Tensor();
-  Tensor dweight = wanted(weight) ? Tensor::empty_like(weight) : Tensor();
-  Tensor losses = Tensor::empty({ids.numel()}, x.options());
-  visit_float(x.dtype(), op, [&]<class T>() {
-    const auto address = [](Tensor& t) -> T* { return t.defined() ? t.data<T>() : nullptr; };
+  const TensorOptions sums{sum_dtype(x.dtype()), x.device()};
+  Tensor dx = wanted(x) ? Tensor::empty(x.shape(), sums) : Tensor();
+  Tensor dweight = wanted(weight) ? Tensor::empty(weight.shape(), sums) : Tensor();
+  Tensor losses = Tensor::empty({ids.numel()}, sums);
+  visit_float(x, op, [&]<class T>() {
+    const auto address = [](Tensor& t) { return t.defined() ? t.data<Accumulator<T>>() : nullptr; };
     launch<kernel::LinearCrossEntropy>(
         x.device(), kernel::LinearCrossEntropy::Arguments<T>{.rows = ids.numel(),
                                                              .columns = weight.size(0),
@@ -39,19 +59,14 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor&
                                                              .targets = ids.data<std::int64_t>(),
                                                              .ignore_index = options.ignore_index,
                                                              .label_smoothing = options.label_smoothing,
-                                                             .counted = counted,
-                                                             .losses = losses.data<T>(),
+                                                             .counted = counted.data<double>(),
+                                                             .losses = losses.data<Accumulator<T>>(),
                                                              .dx = address(dx),
                                                              .dweight = address(dweight)});
   });
-  double total = 0;
-  for (const double loss : losses.to_vector<double>()) total += loss;
-  return record(op, {x, weight}, Tensor::scalar(total / static_cast<double>(counted), x.options()), {dx, dweight},
-                [](const Saved& saved, const Tensor& dy) -> Gradients {
-                  Gradients gradients = {saved[0], saved[1]};  // read once: they may be scaled where they lie
-                  for (Tensor& gradient : gradients)
-                    if (gradient.defined()) scale_({&gradient, 1}, dy.item());
-                  return gradients;
+  return record(op, {x, weight}, kernel::mean_loss(losses, counted), {dx, dweight},
+                [dtype = x.dtype()](const Saved& saved, const Tensor& dy) -> Gradients {
+                  return {scaled(saved[0], dy, dtype), scaled(saved[1], dy, dtype)};
                 });
 }
 

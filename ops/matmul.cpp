@@ -5,6 +5,7 @@
 #include "ops/dispatch.h"
 #include "ops/half_linear.h"
 #include "ops/reduce.h"
+#include "ops/sum_dtype.h"
 #include "ops/view.h"
 #include "tensor/memory.h"
 
@@ -24,7 +25,7 @@ Work kernel::MatrixProduct::work(const Arguments<T>& a) {
   }
   const auto m = static_cast<double>(a.m), n = static_cast<double>(a.n), k = static_cast<double>(a.k);
   return {.flops = 2 * products * m * n * k,
-          .bytes = sizeof(T) * (as * m * k + bs * k * n) + sizeof(*a.c) * products * m * n};
+          .bytes = sizeof(T) * (as * m * k + bs * k * n) + (a.c ? sizeof(*a.c) : sizeof(T)) * products * m * n};
 }
 
 namespace {
@@ -105,15 +106,19 @@ void fold_rows(MatrixProduct::Arguments<T>& p) {
   }
 }
 
-/// A·B + bias in the type that the operands' type is summed in. No gradients.
+/// The dtype that products of `x` come in. On the CPU it is the one in which they are summed, and a cast follows.
+DType product_dtype(const Tensor& x) { return x.device().is_cuda() ? x.dtype() : sum_dtype(x.dtype()); }
+
+/// A·B + bias as product_dtype has it; so is the bias. No gradients.
 Tensor product(const Tensor& a, const Tensor& b, const Tensor& bias, std::string_view op) {
   const Matrix left = as_matrix(a), right = as_matrix(b);
   const std::int64_t m = a.size(-2), k = a.size(-1), n = b.size(-1);
   const Batch batch = plan(left.tensor, right.tensor, m, n, op);
-  Tensor c = Tensor::empty(batch.shape, {a.dtype() == DType::f64 ? DType::f64 : DType::f32, a.device()});
+  Tensor c = Tensor::empty(batch.shape, {product_dtype(a), a.device()});
   if (c.numel() == 0) return c;
   const auto multiply = [&]<class T>() {
     using C = Accumulator<T>;
+    const bool rounds = c.dtype() != dtype_of<C>();
     MatrixProduct::Arguments<T> arguments{.m = m,
                                           .n = n,
                                           .k = k,
@@ -123,8 +128,10 @@ Tensor product(const Tensor& a, const Tensor& b, const Tensor& bias, std::string
                                           .b = right.tensor.data<T>(),
                                           .ldb = right.leading,
                                           .transpose_b = right.transposed,
-                                          .c = c.data<C>(),
-                                          .bias = bias.defined() ? bias.data<C>() : nullptr,
+                                          .c = rounds ? nullptr : c.data<C>(),
+                                          .bias = bias.defined() && !rounds ? bias.data<C>() : nullptr,
+                                          .rounded = rounds ? c.data<T>() : nullptr,
+                                          .rounded_bias = bias.defined() && rounds ? bias.data<T>() : nullptr,
                                           .levels = batch.levels,
                                           .level_count = batch.count};
     fold_rows(arguments);
@@ -202,7 +209,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   for (int axis = 0; axis + 1 < x.rank(); ++axis) rows_shape[0] *= shape[axis];
   shape[x.rank() - 1] = out;
   const Tensor rows = x.rank() == 2 ? x : reshape(detach(x), rows_shape);
-  const Tensor offset = bias.defined() ? packed(is_half(bias.dtype()) ? packed_copy(bias, DType::f32) : bias) : bias;
+  const Tensor offset = bias.defined() ? packed(cast(detach(bias), product_dtype(x))) : bias;
   const Tensor y = cast(with_shape(product(rows, transposed(weight), offset, "linear"), shape), x.dtype());
   return record("linear", {x, weight, bias}, y, {rows, weight},
                 [rows_shape, out, from = x.shape()](const Saved& saved, const Tensor& dy) -> Gradients {

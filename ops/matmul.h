@@ -25,7 +25,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
 namespace kernel {
 
 /// C = op(A)·op(B) + bias, for every index of a batch. T is the element type of A and B; C and the bias are of the type
-/// in which T is summed.
+/// in which T is summed or, on a GPU, of type T.
 struct MatrixProduct {
   static constexpr std::string_view name = "matmul";
   static constexpr bool cpu_takes_halves = true;
@@ -44,8 +44,10 @@ struct MatrixProduct {
     const T* b;  // [k,n], or [n,k] when transposed
     std::int64_t ldb;
     bool transpose_b;
-    Accumulator<T>* c;           // [m,n]
+    Accumulator<T>* c;           // [m,n]; null where the result is to be rounded
     const Accumulator<T>* bias;  // [n], or null
+    T* rounded;                  // [m,n], where c is null
+    const T* rounded_bias;       // [n], or null
     std::array<Level, Shape::kMaxRank> levels;
     int level_count;  // levels[0] is the outermost
   };
@@ -53,6 +55,8 @@ struct MatrixProduct {
   static Work work(const Arguments<T>& a);
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 }  // namespace kernel

@@ -3,6 +3,7 @@
 #include "autograd/node.h"
 #include "ops/cast.h"
 #include "ops/dispatch.h"
+#include "ops/sum_dtype.h"
 #include "tensor/memory.h"
 
 namespace sq {
@@ -17,28 +18,28 @@ Tensor rms_norm(const Tensor& x, const Tensor& gain, double epsilon) {
 
   const Tensor input = packed(x), weight = packed(gain);
   const std::int64_t columns = x.size(-1), rows = x.numel() / columns;
-  Tensor y = Tensor::empty_like(x), r = Tensor::empty({rows}, x.options());
-  visit_float(x.dtype(), "rms_norm", [&]<class T>() {
+  Tensor y = Tensor::empty_like(x), r = Tensor::empty({rows}, {sum_dtype(x.dtype()), x.device()});
+  visit_float(x, "rms_norm", [&]<class T>() {
     launch<kernel::RmsNormForward>(x.device(), kernel::RmsNormForward::Arguments<T>{.rows = rows,
                                                                                     .columns = columns,
                                                                                     .x = input.data<T>(),
                                                                                     .gain = weight.data<T>(),
                                                                                     .epsilon = epsilon,
                                                                                     .y = y.data<T>(),
-                                                                                    .r = r.data<T>()});
+                                                                                    .r = r.data<Accumulator<T>>()});
   });
   return record(
       "rms_norm", {x, gain}, y, {input, weight, r}, [rows, columns](const Saved& saved, const Tensor& dy) -> Gradients {
         const Tensor upstream = packed(dy);
         Tensor dx = saved.wants(0) ? Tensor::empty_like(dy) : Tensor();
         Tensor dgain = saved.wants(1) ? Tensor::empty_like(saved[1]) : Tensor();
-        visit_float(dy.dtype(), "rms_norm", [&]<class T>() {
+        visit_float(dy, "rms_norm", [&]<class T>() {
           launch<kernel::RmsNormBackward>(
               dy.device(), kernel::RmsNormBackward::Arguments<T>{.rows = rows,
                                                                  .columns = columns,
                                                                  .x = saved[0].data<T>(),
                                                                  .gain = saved[1].data<T>(),
-                                                                 .r = saved[2].data<T>(),
+                                                                 .r = saved[2].data<Accumulator<T>>(),
                                                                  .dy = upstream.data<T>(),
                                                                  .dx = dx.defined() ? dx.data<T>() : nullptr,
                                                                  .dgain = dgain.defined() ? dgain.data<T>() : nullptr});

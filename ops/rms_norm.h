@@ -22,8 +22,8 @@ struct RmsNormForward {
     const T* x;     // [rows, columns]
     const T* gain;  // [columns]
     double epsilon;
-    T* y;  // [rows, columns]
-    T* r;  // [rows]
+    T* y;               // [rows, columns]
+    Accumulator<T>* r;  // [rows]
   };
   template <class T>
   static Work work(const Arguments<T>& a) {
@@ -31,6 +31,8 @@ struct RmsNormForward {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 struct RmsNormBackward {
@@ -40,7 +42,7 @@ struct RmsNormBackward {
     std::int64_t rows, columns;
     const T* x;
     const T* gain;
-    const T* r;
+    const Accumulator<T>* r;
     const T* dy;
     T* dx;     // [rows, columns], or null when not wanted
     T* dgain;  // [columns], or null when not wanted
@@ -51,6 +53,8 @@ struct RmsNormBackward {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 }  // namespace kernel

@@ -3,6 +3,7 @@
 #include "autograd/node.h"
 #include "ops/cast.h"
 #include "ops/dispatch.h"
+#include "ops/sum_dtype.h"
 #include "tensor/cpu/threads.h"
 #include "tensor/memory.h"
 
@@ -88,7 +89,7 @@ void turn(const Tensor& x, const Tensor& table, bool backward, Tensor& y) {
     return kernel::Rope::Steps{t.strides()[0], t.strides()[1], t.strides()[2]};
   };
   const Shape& shape = x.shape();
-  visit_float(x.dtype(), "rope", [&]<class T>() {
+  visit_float(x, "rope", [&]<class T>() {
     launch<kernel::Rope>(x.device(),
                          kernel::Rope::Arguments<T>{.batch = shape[0],
                                                     .heads = shape[1],
@@ -96,7 +97,7 @@ void turn(const Tensor& x, const Tensor& table, bool backward, Tensor& y) {
                                                     .width = shape[3],
                                                     .x = input.data<T>(),
                                                     .x_steps = steps(input),
-                                                    .table = table.data<T>(),
+                                                    .table = table.data<Accumulator<T>>(),
                                                     .table_step = table.size(0) == 1 ? 0 : shape[2] * shape[3],
                                                     .backward = backward,
                                                     .y = y.data<T>(),
@@ -105,6 +106,11 @@ void turn(const Tensor& x, const Tensor& table, bool backward, Tensor& y) {
 }
 
 }  // namespace
+
+template <class T>
+void kernel::RopeTable::cpu(const Arguments<T>& a) {
+  AngleTable(a.positions, a.count, a.width / 2, a.base).write(a.table);
+}
 
 Tensor rope(const Tensor& x, const Tensor& positions, double base) {
   require(x.rank() == 4 && is_float(x.dtype()), "rope", "x must be floats [B,H,T,D], not {}", x);
@@ -117,12 +123,15 @@ Tensor rope(const Tensor& x, const Tensor& positions, double base) {
   if (computes_in_f32(x)) return cast(rope(cast(x, DType::f32), positions, base), x.dtype());
 
   const Tensor places = positions.dtype() == DType::i64 ? packed(positions) : packed_copy(positions, DType::i64);
-  Tensor table = Tensor::empty({positions.rank() == 1 ? 1 : x.size(0), x.size(2), x.size(3)}, x.options());
-  {
-    const KernelSpan span("rope_table", [] { return Work{}; });
-    const AngleTable angles(places.data<std::int64_t>(), places.numel(), x.size(3) / 2, base);
-    visit_float(x.dtype(), "rope", [&]<class T>() { angles.write(table.data<T>()); });
-  }
+  Tensor table =
+      Tensor::empty({positions.rank() == 1 ? 1 : x.size(0), x.size(2), x.size(3)}, {sum_dtype(x.dtype()), x.device()});
+  visit_float(table.dtype(), "rope", [&]<class T>() {
+    launch<kernel::RopeTable>(x.device(), kernel::RopeTable::Arguments<T>{.count = places.numel(),
+                                                                          .width = x.size(3),
+                                                                          .positions = places.data<std::int64_t>(),
+                                                                          .base = base,
+                                                                          .table = table.data<T>()});
+  });
   Tensor y = Tensor::empty_like(x);
   turn(x, table, false, y);
   return record("rope", {x}, y, {table}, [strides = x.strides()](const Saved& saved, const Tensor& dy) -> Gradients {

@@ -18,6 +18,22 @@ Tensor rope(const Tensor& x, const Tensor& positions, double base = 10000);
 
 namespace kernel {
 
+/// The cosines and sines of t·f_m: width/2 cosines, then width/2 sines, for each position.
+struct RopeTable {
+  static constexpr std::string_view name = "rope_table";
+  template <class T>
+  struct Arguments {
+    std::int64_t count, width;
+    const std::int64_t* positions;  // [count]
+    double base;
+    T* table;  // [count, width]
+  };
+  template <class T>
+  static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
+};
+
 struct Rope {
   static constexpr std::string_view name = "rope";
   /// Element steps between neighbours along B, H and T; along D it is 1.
@@ -29,9 +45,9 @@ struct Rope {
     std::int64_t batch, heads, positions, width;
     const T* x;
     Steps x_steps;
-    const T* table;           // [1 or batch, positions, width]: width/2 cosines, then width/2 sines
-    std::int64_t table_step;  // 0, or positions·width
-    bool backward;            // turn by minus the angle
+    const Accumulator<T>* table;  // [1 or batch, positions, width], from RopeTable
+    std::int64_t table_step;      // 0, or positions·width
+    bool backward;                // turn by minus the angle
     T* y;
     Steps y_steps;
   };
@@ -41,6 +57,8 @@ struct Rope {
   }
   template <class T>
   static void cpu(const Arguments<T>& a);
+  template <class T>
+  static void cuda(const cuda::Context& context, const Arguments<T>& a);
 };
 
 }  // namespace kernel

@@ -14,7 +14,7 @@ Tensor swiglu(const Tensor& gate, const Tensor& up) {
 
   const Rows g = as_rows(gate), u = as_rows(up);
   Tensor y = Tensor::empty_like(gate);
-  visit_float(gate.dtype(), "swiglu", [&]<class T>() {
+  visit_float(gate, "swiglu", [&]<class T>() {
     launch<kernel::SwigluForward>(gate.device(), kernel::SwigluForward::Arguments<T>{.rows = g.rows,
                                                                                      .columns = g.columns,
                                                                                      .gate = g.tensor.data<T>(),
@@ -26,7 +26,7 @@ Tensor swiglu(const Tensor& gate, const Tensor& up) {
   return record("swiglu", {gate, up}, y, {g.tensor, u.tensor}, [](const Saved& saved, const Tensor& dy) -> Gradients {
     const Rows g = as_rows(saved[0]), u = as_rows(saved[1]), upstream = as_rows(dy);
     Tensor dgate = Tensor::empty_like(dy), dup = Tensor::empty_like(dy);
-    visit_float(dy.dtype(), "swiglu", [&]<class T>() {
+    visit_float(dy, "swiglu", [&]<class T>() {
       launch<kernel::SwigluBackward>(dy.device(), kernel::SwigluBackward::Arguments<T>{.rows = g.rows,
                                                                                        .columns = g.columns,
                                                                                        .gate = g.tensor.data<T>(),

@@ -11,6 +11,8 @@
 #include "ops/cpu/versions.h"
 #include "tensor/cpu/threads.h"
 
+#include <algorithm>
+
 HWY_BEFORE_NAMESPACE();
 namespace sq::kernel::HWY_NAMESPACE {
 
@@ -49,8 +51,9 @@ void forward(const CrossEntropyForward::Arguments<T>& a) {
 
 template <class T>
 void backward(const CrossEntropyBackward::Arguments<T>& a) {
-  const T scale = static_cast<T>(a.scale);
-  const T spread = static_cast<T>(a.scale * a.label_smoothing / static_cast<double>(a.columns));
+  const double share = (a.dy ? static_cast<double>(*a.dy) : 1.0) / *a.counted;
+  const T scale = static_cast<T>(share);
+  const T spread = static_cast<T>(share * a.label_smoothing / static_cast<double>(a.columns));
   cpu::parallel_for(a.rows, rows_per_block(a.columns), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
       const T* z = a.logits + row * a.columns;
@@ -64,7 +67,7 @@ void backward(const CrossEntropyBackward::Arguments<T>& a) {
         const auto p = exp(d, hn::Sub(hn::LoadU(d, z + c), hn::Set(d, lse)));
         hn::StoreU(hn::MulSub(p, hn::Set(d, factor), hn::Set(d, spread)), d, dz + c);
       });
-      dz[a.targets[row]] -= static_cast<T>(a.scale * (1 - a.label_smoothing));
+      dz[a.targets[row]] -= static_cast<T>(share * (1 - a.label_smoothing));
     }
   });
 }
@@ -94,6 +97,19 @@ void CrossEntropyBackward::cpu(const Arguments<T>& a) {
 }
 template void CrossEntropyBackward::cpu(const Arguments<float>&);
 template void CrossEntropyBackward::cpu(const Arguments<double>&);
+
+void CountTargets::cpu(const Arguments<double>& a) {
+  *a.counted = static_cast<double>(a.count - std::count(a.targets, a.targets + a.count, a.ignore_index));
+}
+
+template <class T>
+void MeanLoss::cpu(const Arguments<T>& a) {
+  double total = 0;
+  for (std::int64_t i = 0; i < a.count; ++i) total += static_cast<double>(a.losses[i]);
+  *a.mean = static_cast<T>(total / *a.counted);
+}
+template void MeanLoss::cpu(const Arguments<float>&);
+template void MeanLoss::cpu(const Arguments<double>&);
 
 }  // namespace sq::kernel
 #endif

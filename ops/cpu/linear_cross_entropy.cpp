@@ -1,6 +1,7 @@
 // ops/cpu/linear_cross_entropy.cpp: a block of positions at a time: logits (one product), losses and dlogits in place,
 // then dx and dW (one product each).
 #include "ops/cross_entropy.h"
+#include "ops/gradient_norm.h"
 #include "tensor/cpu/gemm.h"
 
 #include <algorithm>
@@ -56,7 +57,8 @@ void LinearCrossEntropy::cpu(const Arguments<T>& a) {
                                   .ignore_index = a.ignore_index,
                                   .label_smoothing = a.label_smoothing,
                                   .lse = lse.data<T>(),
-                                  .scale = 1 / static_cast<double>(a.counted),
+                                  .counted = a.counted,
+                                  .dy = nullptr,
                                   .dlogits = z});
     if (a.dx)  // dx = dz W
       cpu::gemm(cpu::GemmArguments<T>{.m = rows,
@@ -85,5 +87,13 @@ void LinearCrossEntropy::cpu(const Arguments<T>& a) {
 
 template void LinearCrossEntropy::cpu(const Arguments<float>&);
 template void LinearCrossEntropy::cpu(const Arguments<double>&);
+
+template <class T>
+void ScaledGradient::cpu(const Arguments<T>& a) {
+  if (a.y != a.x) std::copy_n(a.x, a.count, a.y);
+  if (*a.dy != 1) Scale::cpu<T>({.count = a.count, .factor = static_cast<double>(*a.dy), .x = a.y});
+}
+template void ScaledGradient::cpu(const Arguments<float>&);
+template void ScaledGradient::cpu(const Arguments<double>&);
 
 }  // namespace sq::kernel

@@ -65,8 +65,8 @@ __device__ inline void update_one(const AdamW::Item<T>& item, const Rates<Wide<T
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) update(TensorBatch<AdamW::Item<T>> batch, Rates<Wide<T>> rates, double scale,
-                                                    const double* norm, double max_norm) {
+__global__ void __launch_bounds__(kThreads)
+    update(TensorBatch<AdamW::Item<T>> batch, Rates<Wide<T>> rates, double scale, const double* norm, double max_norm) {
   const double factor = gradient_factor(scale, norm, max_norm);
   if (factor != factor) return;  // the gradients are not finite
   rates.scale = static_cast<Wide<T>>(factor);

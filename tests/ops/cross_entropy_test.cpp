@@ -116,7 +116,8 @@ TEST_CASE("cross_entropy equals its composition of small operations") {
 
 TEST_CASE("ignored positions have no gradient, whatever stands there") {
   Tensor z = randn({2, 4});
-  for (std::int64_t v = 4; v < 8; ++v) z.data<float>()[v] = NAN;
+  Tensor second_row = z.alias({4}, {1}, 4);
+  fill_(second_row, NAN);
   set_requires_grad(z);
   const Tensor loss = cross_entropy(z, Tensor::from<std::int64_t>({1, 9}, {2}), {.ignore_index = 9});
   backward(loss);
@@ -155,7 +156,7 @@ TEST_CASE("cross_entropy gives the same bits for any thread count") {
   });
 }
 
-TEST_CASE("cross_entropy says what is wrong") {
+TEST_CASE("cross_entropy says what is wrong" * doctest::test_suite("cpu")) {
   const Tensor z = Tensor::zeros({2, 3}), targets = Tensor::zeros({2}, {.dtype = DType::i64});
   CHECK_THROWS_WITH_AS(cross_entropy(z, Tensor::from<std::int64_t>({1, 3}, {2})),
                        "cross_entropy: index 3 at place 1 is outside 0 … 2", Error);

@@ -68,7 +68,7 @@ TEST_CASE("half_linear: the same bits for any number of threads") {
   check_same_bits_for_any_thread_count([&] { return std::vector<Tensor>{half_linear(x, w)}; });
 }
 
-TEST_CASE("half_linear: what it refuses") {
+TEST_CASE("half_linear: what it refuses" * doctest::test_suite("cpu")) {
   const Tensor x = Tensor::zeros({2, 4}), w = half({3, 4}, DType::bf16);
   CHECK_THROWS_WITH(half_linear(packed_copy(x, DType::f64), w),
                     "half_linear: x f64[2,4]@cpu must be f32 and the weight bf16[3,4]@cpu bf16 or f16, on one device");

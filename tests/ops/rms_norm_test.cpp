@@ -73,7 +73,22 @@ TEST_CASE("rms_norm gives the same bits for any thread count") {
   CHECK(bit_equal(results[0], results[2]));
 }
 
-TEST_CASE("rms_norm says what is wrong") {
+TEST_CASE("rms_norm of rows of every length that a GPU treats in its own way") {
+  const Poison poison;
+  for (const DType dtype : {DType::f32, DType::f64, DType::bf16, DType::f16})
+    for (const Shape& shape : {Shape{19, 32}, Shape{9, 256}, Shape{3, 1040}, Shape{2, 1030}, Shape{1, 8208}}) {
+      CAPTURE(to_string(shape));
+      const Shape last{shape[1]};
+      const Tensor x = cast(randn(shape), dtype), gain = cast(randn(last), dtype);
+      check_close(rms_norm(x, gain, 1e-5), reference(x, gain, 1e-5));
+    }
+  for (const Shape& shape : {Shape{33, 4}, Shape{9, 34}, Shape{5, 258}, Shape{3, 1031}, Shape{2, 2056}})
+    check_same_function([](const std::vector<Tensor>& in) { return rms_norm(in[0], in[1], 1e-3); },
+                        [](const std::vector<Tensor>& in) { return rms_norm_composed(in[0], in[1], 1e-3); },
+                        {variable(shape, 1), variable({shape[1]}, 2)});
+}
+
+TEST_CASE("rms_norm says what is wrong" * doctest::test_suite("cpu")) {
   const Tensor x = Tensor::zeros({2, 4});
   CHECK_THROWS_WITH_AS(rms_norm(x, Tensor::zeros({3})),
                        "rms_norm: gain f32[3]@cpu does not fit the last axis of f32[2,4]@cpu", Error);

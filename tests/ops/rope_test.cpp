@@ -121,7 +121,7 @@ TEST_CASE("rope gives the same bits for any thread count") {
   check_same_bits_for_any_thread_count([&] { return std::vector<Tensor>{rope(x, positions)}; });
 }
 
-TEST_CASE("rope says what is wrong") {
+TEST_CASE("rope says what is wrong" * doctest::test_suite("cpu")) {
   const Tensor x = Tensor::zeros({2, 1, 3, 4}), positions = Tensor::arange(3);
   CHECK_THROWS_WITH_AS(rope(Tensor::zeros({2, 3, 4}), positions),
                        "rope: x must be floats [B,H,T,D], not f32[2,3,4]@cpu", Error);

@@ -74,7 +74,7 @@ TEST_CASE("swiglu gives the same bits for any thread count") {
   });
 }
 
-TEST_CASE("swiglu says what is wrong") {
+TEST_CASE("swiglu says what is wrong" * doctest::test_suite("cpu")) {
   CHECK_THROWS_WITH_AS(swiglu(Tensor::zeros({2, 3}), Tensor::zeros({3, 2})),
                        "swiglu: gate f32[2,3]@cpu and up f32[3,2]@cpu differ in shape", Error);
   CHECK_THROWS_AS(swiglu(Tensor::zeros({2}), Tensor::zeros({2}, {.dtype = DType::f64})), Error);
