@@ -10,7 +10,7 @@ if [ -e "$out" ]; then
 fi
 
 install_packages "${BUILD_PACKAGES[@]}"
-build build-demo -Dtests=false
+build build-demo -Dtests=false -Dcuda=disabled
 subquad=build-demo/tools/subquad
 
 prompt='## '
