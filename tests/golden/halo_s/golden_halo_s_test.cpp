@@ -6,11 +6,13 @@
 #include "tests/golden/halo_s/golden_tokenizers.h"
 #include "tests/golden/halo_s/golden_training.h"
 #include "tests/golden/harness.h"
+#include "tests/support/device_option.h"
 #include "tests/support/simd.h"
 
-int main() {
+int main(int argc, char** argv) {
   using namespace golden;
   sq::test::limit_simd();
+  const sq::test::DeviceOption device(argc, argv);
   return run("halo_s", SUBQUAD_GOLDEN_SOURCE "/halo_s",
              {{"adamw.safetensors", check_adamw},
               {"baseline_model.safetensors", check_baseline_model},

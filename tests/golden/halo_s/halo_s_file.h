@@ -14,7 +14,8 @@ class HaloSFile {
  public:
   explicit HaloSFile(const std::filesystem::path& path);
 
-  const sq::Tensor& at(const std::string& name) const { return file_.at(name); }
+  /// On the device under test.
+  sq::Tensor at(const std::string& name) const { return sq::moved(file_.at(name), sq::default_device()); }
   bool contains(const std::string& name) const { return file_.contains(name); }
   const sq::NamedTensors& tensors() const { return file_.tensors(); }
   const Json& settings() const { return settings_; }
