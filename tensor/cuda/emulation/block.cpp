@@ -304,10 +304,10 @@ std::byte* BlockRunner::static_shared(const void* key, std::size_t bytes) {
 void run(const Launch& launch) {
   const Grid& grid = launch.grid;
   const std::int64_t blocks = grid.blocks * grid.blocks_y * grid.blocks_z;
-  const DeviceAccess access;
   const Order order(static_cast<std::uint64_t>(blocks), order_seed.load());
   const std::int64_t grain = std::max<std::int64_t>(1, 4096 / grid.threads);
   cpu::parallel_for(blocks, grain, [&](std::int64_t begin, std::int64_t end) {
+    const DeviceAccess access;
     for (std::int64_t i = begin; i < end; ++i)
       BlockRunner::of_this_thread().run(launch, static_cast<std::int64_t>(order(static_cast<std::uint64_t>(i))));
   });

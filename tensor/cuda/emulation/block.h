@@ -49,8 +49,8 @@ void set_order_seed(std::uint64_t seed);
 /// Throws Error about the kernel that is running.
 [[noreturn]] void fail(const std::string& text);
 
-/// While one lives, the host may read and write emulated device memory; without, doing so is a fault as it is with a
-/// real GPU (runtime.cpp).
+/// While one lives, its thread may read and write emulated device memory; without, doing so is a fault as it is with a
+/// real GPU, provided that guards_memory() (runtime.cpp).
 class DeviceAccess {
  public:
   DeviceAccess();
@@ -58,5 +58,6 @@ class DeviceAccess {
   DeviceAccess(const DeviceAccess&) = delete;
   DeviceAccess& operator=(const DeviceAccess&) = delete;
 };
+bool guards_memory();
 
 }  // namespace sq::cuda::emulation

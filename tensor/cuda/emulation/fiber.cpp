@@ -22,6 +22,13 @@ namespace context = boost::context::detail;
 constexpr std::size_t kStackBytes = std::size_t{256} << 10;  // touched as far as used
 constexpr std::size_t kGuardBytes = 4096;                    // below it: overflowing is a fault, not a riddle
 
+/// Stacks begin at different places of their pages: at the same one, those of a block would crowd each other out of
+/// the cache.
+std::size_t next_offset() {
+  constinit thread_local std::size_t number = 0;
+  return number++ % 29 * 128;
+}
+
 }  // namespace
 
 /// What a switch carries over: who left, for whom.
@@ -43,7 +50,8 @@ struct Fiber::Entry {
   }
 };
 
-Fiber::Fiber(void (*body)(void*), void* argument) : body_(body), argument_(argument), size_(kStackBytes) {
+Fiber::Fiber(void (*body)(void*), void* argument)
+    : body_(body), argument_(argument), size_(kStackBytes), offset_(next_offset()) {
   void* memory = mmap(nullptr, kStackBytes + kGuardBytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
   require(memory != MAP_FAILED, "cuda emulation", "no memory for another stack of {} bytes", kStackBytes);
@@ -59,7 +67,7 @@ Fiber::~Fiber() {
 
 void Fiber::reset() {
   if (__asan_unpoison_memory_region != nullptr) __asan_unpoison_memory_region(stack_, kStackBytes);
-  context_ = context::make_fcontext(stack_ + kStackBytes, kStackBytes, Entry::begin);
+  context_ = context::make_fcontext(stack_ + kStackBytes - offset_, kStackBytes - offset_, Entry::begin);
 }
 
 void Fiber::switch_to(Fiber& next) {

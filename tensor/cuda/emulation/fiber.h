@@ -31,6 +31,7 @@ class Fiber {
   // For AddressSanitizer, which must be told of every switch.
   const void* bottom_ = nullptr;
   std::size_t size_ = 0;
+  std::size_t offset_ = 0;  // of where it begins
   void* fake_stack_ = nullptr;
 };
 

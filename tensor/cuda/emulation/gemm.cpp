@@ -12,63 +12,54 @@ namespace {
 cpu::Transpose transpose(bool yes) { return yes ? cpu::Transpose::yes : cpu::Transpose::no; }
 cpu::GemmBatch batch(const GemmBatch& level) { return {level.count, level.stride_a, level.stride_b, level.stride_c}; }
 
-template <class T, class C>
-cpu::GemmArguments<C, T, T> on_cpu(const GemmArguments<T, C>& g) {
-  return {.m = g.m,
-          .n = g.n,
-          .k = g.k,
-          .a = g.a,
-          .lda = g.lda,
-          .transpose_a = transpose(g.transpose_a),
-          .b = g.b,
-          .ldb = g.ldb,
-          .transpose_b = transpose(g.transpose_b),
-          .c = g.c,
-          .ldc = g.ldc,
-          .alpha = static_cast<C>(g.alpha),
-          .beta = static_cast<C>(g.beta),
-          .bias = g.bias,
-          .batch = batch(g.batch),
-          .outer_batch = batch(g.outer_batch)};
+/// How many elements lie between the first and the last of all matrices of an operand, both included.
+std::int64_t span(std::int64_t rows, std::int64_t columns, std::int64_t step, std::int64_t count, std::int64_t stride,
+                  std::int64_t outer_count, std::int64_t outer_stride) {
+  if (rows == 0 || columns == 0 || count == 0 || outer_count == 0) return 0;
+  return (outer_count - 1) * outer_stride + (count - 1) * stride + (rows - 1) * step + columns;
 }
 
-/// A 16-bit C: the product in f32 beside it, rounded once.
-template <class T>
-void multiply_rounded(const GemmArguments<T, T>& g) {
-  const std::int64_t size = g.m * g.n;
-  std::vector<float> c(static_cast<std::size_t>(size)), bias;
-  if (g.bias) bias.assign(g.bias, g.bias + g.n);
-  for (std::int64_t outer = 0; outer < g.outer_batch.count; ++outer)
-    for (std::int64_t inner = 0; inner < g.batch.count; ++inner) {
-      T* target = g.c + outer * g.outer_batch.stride_c + inner * g.batch.stride_c;
-      if (g.beta != 0)
-        for (std::int64_t i = 0; i < size; ++i) c[static_cast<std::size_t>(i)] = target[i / g.n * g.ldc + i % g.n];
-      GemmArguments<T, float> one{.m = g.m, .n = g.n, .k = g.k};
-      one.a = g.a + outer * g.outer_batch.stride_a + inner * g.batch.stride_a;
-      one.lda = g.lda;
-      one.transpose_a = g.transpose_a;
-      one.b = g.b + outer * g.outer_batch.stride_b + inner * g.batch.stride_b;
-      one.ldb = g.ldb;
-      one.transpose_b = g.transpose_b;
-      one.c = c.data();
-      one.ldc = std::max<std::int64_t>(g.n, 1);
-      one.alpha = g.alpha;
-      one.beta = g.beta;
-      one.bias = g.bias ? bias.data() : nullptr;
-      cpu::gemm(on_cpu(one));
-      for (std::int64_t i = 0; i < size; ++i) target[i / g.n * g.ldc + i % g.n] = T(c[static_cast<std::size_t>(i)]);
-    }
+template <class To, class From>
+std::vector<To> copied(const From* from, std::int64_t count) {
+  const emulation::DeviceAccess access;
+  return std::vector<To>(from, from + count);
 }
 
 }  // namespace
 
+// The workers of the CPU's product may not touch the device: it works on copies. A 16-bit C is f32 there, and is
+// rounded once.
 template <class T, class C>
 void gemm(const Context&, const GemmArguments<T, C>& g) {
+  using Sum = Accumulator<C>;
+  const GemmBatch &in = g.batch, &out = g.outer_batch;
+  const bool empty = g.k == 0;
+  const std::vector<T> a = copied<T>(g.a, empty ? 0
+                                                : span(g.transpose_a ? g.k : g.m, g.transpose_a ? g.m : g.k, g.lda,
+                                                       in.count, in.stride_a, out.count, out.stride_a));
+  const std::vector<T> b = copied<T>(g.b, empty ? 0
+                                                : span(g.transpose_b ? g.n : g.k, g.transpose_b ? g.k : g.n, g.ldb,
+                                                       in.count, in.stride_b, out.count, out.stride_b));
+  std::vector<Sum> c = copied<Sum>(g.c, span(g.m, g.n, g.ldc, in.count, in.stride_c, out.count, out.stride_c));
+  const std::vector<Sum> bias = copied<Sum>(g.bias, g.bias ? g.n : 0);
+  cpu::gemm(cpu::GemmArguments<Sum, T, T>{.m = g.m,
+                                          .n = g.n,
+                                          .k = g.k,
+                                          .a = a.data(),
+                                          .lda = g.lda,
+                                          .transpose_a = transpose(g.transpose_a),
+                                          .b = b.data(),
+                                          .ldb = g.ldb,
+                                          .transpose_b = transpose(g.transpose_b),
+                                          .c = c.data(),
+                                          .ldc = g.ldc,
+                                          .alpha = static_cast<Sum>(g.alpha),
+                                          .beta = static_cast<Sum>(g.beta),
+                                          .bias = g.bias ? bias.data() : nullptr,
+                                          .batch = batch(in),
+                                          .outer_batch = batch(out)});
   const emulation::DeviceAccess access;
-  if constexpr (std::is_same_v<C, float> || std::is_same_v<C, double>)
-    cpu::gemm(on_cpu(g));
-  else
-    multiply_rounded(g);
+  for (std::size_t i = 0; i < c.size(); ++i) g.c[i] = C(c[i]);
 }
 
 template void gemm(const Context&, const GemmArguments<float, float>&);

@@ -1,5 +1,6 @@
-// tensor/cuda/emulation/runtime.cpp: a GPU without a GPU. Its memory is a range of addresses that the host may touch
-// only while a kernel or a copy runs: host code that follows a device pointer faults, as it does with a real GPU.
+// tensor/cuda/emulation/runtime.cpp: a GPU without a GPU. Its memory is a range of addresses that a thread may touch
+// only within a kernel or a copy (memory protection keys, which change hands in a few nanoseconds): host code that
+// follows a device pointer faults, as it does with a real GPU. Processors without such keys let it pass.
 #include "tensor/cuda/runtime.h"
 
 #include "tensor/cuda/emulation/block.h"
@@ -42,10 +43,7 @@ class Arena {
       if (length > size) holes_.emplace(begin + size, length - size);
       used_.emplace(begin, size);
       const std::size_t end = static_cast<std::size_t>(begin - base_) + size;
-      if (end > reached_) {
-        reached_ = end;
-        protect();
-      }
+      if (end > reached_) open_up_to(end);
       free_ -= size;
       return begin;
     }
@@ -76,12 +74,11 @@ class Arena {
     holes_.emplace(begin, size);
   }
 
-  void change_users(int by) {
-    const std::lock_guard lock(mutex_);
-    const bool before = users_ > 0;
-    users_ += by;
-    if (before != (users_ > 0)) protect();
+  /// Of the calling thread.
+  void allow(bool on) const {
+    if (key_ >= 0) pkey_set(key_, on ? 0 : PKEY_DISABLE_ACCESS);
   }
+  bool is_guarded() const { return key_ >= 0; }
 
   bool holds(const void* memory, std::size_t bytes) const {
     const auto* begin = static_cast<const std::byte*>(memory);
@@ -97,11 +94,18 @@ class Arena {
     void* memory = mmap(nullptr, kTotalBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     require(memory != MAP_FAILED, "cuda emulation", "no {} bytes of addresses for the emulated device", kTotalBytes);
     base_ = static_cast<std::byte*>(memory);
+    key_ = pkey_alloc(0, PKEY_DISABLE_ACCESS);
     holes_.emplace(base_, kTotalBytes);
   }
 
-  void protect() {
-    if (reached_ > 0) mprotect(base_, reached_, users_ > 0 ? PROT_READ | PROT_WRITE : PROT_NONE);
+  /// Makes memory of the addresses below `end`.
+  void open_up_to(std::size_t end) {
+    constexpr std::size_t kStep = std::size_t{64} << 20;
+    end = std::min((end + kStep - 1) / kStep * kStep, kTotalBytes);
+    const int status = key_ >= 0 ? pkey_mprotect(base_, end, PROT_READ | PROT_WRITE, key_)
+                                 : mprotect(base_, end, PROT_READ | PROT_WRITE);
+    require(status == 0, "cuda emulation", "the system refuses {} bytes for the emulated device", end);
+    reached_ = end;
   }
 
   std::mutex mutex_;
@@ -109,7 +113,7 @@ class Arena {
   std::map<std::byte*, std::size_t> holes_, used_;
   std::size_t reached_ = 0;  // nothing was ever handed out behind
   std::size_t free_ = kTotalBytes;
-  int users_ = 0;
+  int key_ = -1;  // of the memory's protection; negative where there is none
 };
 
 void require_device(const void* memory, std::size_t bytes, std::string_view what) {
@@ -122,8 +126,19 @@ void require_host(const void* memory, std::size_t bytes, std::string_view what) 
 
 }  // namespace
 
-emulation::DeviceAccess::DeviceAccess() { Arena::instance().change_users(1); }
-emulation::DeviceAccess::~DeviceAccess() { Arena::instance().change_users(-1); }
+namespace emulation {
+namespace {
+constinit thread_local int accesses = 0;  // DeviceAccess objects of this thread
+}
+
+DeviceAccess::DeviceAccess() {
+  if (accesses++ == 0) Arena::instance().allow(true);
+}
+DeviceAccess::~DeviceAccess() {
+  if (--accesses == 0) Arena::instance().allow(false);
+}
+bool guards_memory() { return Arena::instance().is_guarded(); }
+}  // namespace emulation
 
 int device_count() { return 1; }
 std::string why_no_device() { return {}; }
