@@ -33,7 +33,13 @@ struct BackwardTask {
 
 /// Fewer columns at a time where two sums need the registers.
 template <class T, int kWidth, Own kOwn>
-inline constexpr int kBackwardChunk = sizeof(T) == 8 || (kOwn == Own::keys && kWidth > 64) ? 32 : 64;
+inline constexpr int kBackwardChunk = sizeof(T) == 8 || kOwn == Own::keys || kWidth > 64 ? 32 : 64;
+
+/// Of a query.
+template <class T>
+struct Statistics {
+  Wide<T> log_sum, delta;  // the first times log2 e
+};
 
 template <class T, int kWidth, Own kOwn>
 struct BackwardMemory {
@@ -42,16 +48,22 @@ struct BackwardMemory {
   static constexpr int weight_stride = Tile::template weight_stride<chunk>;
   static constexpr int kOwnRows = Tile::rows * Tile::stride, kChunk = chunk * Tile::stride;
   static constexpr int kWeights = 16 * weight_stride;
-  static constexpr std::size_t bytes = sizeof(T) * (2 * kOwnRows + 2 * Tile::stages * kChunk + Tile::warps * kWeights);
+  static constexpr std::size_t bytes = sizeof(T) * (2 * kOwnRows + 2 * Tile::stages * kChunk + Tile::warps * kWeights) +
+                                       (kOwn == Own::keys ? sizeof(Wide<T>) * 2 * Tile::stages * chunk : 0);
 
   __device__ T* own_a() const { return cuda::dynamic_shared<T>(); }
   __device__ T* own_b() const { return own_a() + kOwnRows; }
   __device__ T* other_a(int stage) const { return own_a() + 2 * kOwnRows + 2 * stage * kChunk; }
   __device__ T* other_b(int stage) const { return other_a(stage) + kChunk; }
   /// Of this warp.
-  __device__ T* weights() const {
-    return own_a() + 2 * kOwnRows + 2 * Tile::stages * kChunk + cuda::warp_index() * kWeights;
+  __device__ T* weights() const { return all_weights() + cuda::warp_index() * kWeights; }
+  /// Of each column's query, by keys.
+  __device__ Statistics<T>* statistics(int stage) const {
+    return reinterpret_cast<Statistics<T>*>(all_weights() + Tile::warps * kWeights) + stage * chunk;
   }
+
+ private:
+  __device__ T* all_weights() const { return own_a() + 2 * kOwnRows + 2 * Tile::stages * kChunk; }
 };
 
 /// Heads of a block's two sides, and its own rows.
@@ -66,10 +78,6 @@ struct BackwardState {
 };
 
 template <class T>
-struct Statistics {
-  Wide<T> log_sum, delta;  // the first times log2 e
-};
-template <class T>
 __device__ inline Statistics<T> statistics(const BackwardTask<T>& a, const BackwardPlace& at, std::int64_t query) {
   if (query >= a.s.queries) return {cuda::infinity<Wide<T>>(), 0};
   const std::int64_t i = (at.b * a.s.heads + at.head) * a.s.queries + query;
@@ -77,18 +85,19 @@ __device__ inline Statistics<T> statistics(const BackwardTask<T>& a, const Backw
 }
 
 /// A score becomes P ∘ keep and dP becomes dS.
-template <Own kOwn, class T>
-__device__ inline void slope(const BackwardTask<T>& a, const BackwardPlace& at, const Statistics<T>& of_query,
-                             std::int64_t own, std::int64_t other, std::int64_t repeat, Wide<T>& score, Wide<T>& dp) {
+template <class T>
+__device__ inline void slope(const AttentionSizes& s, const Statistics<T>& of_query, Wide<T> keep, Wide<T>& score,
+                             Wide<T>& dp) {
   using W = Wide<T>;
-  const W scale = static_cast<W>(a.s.scale);
-  W weight = exp2(score * static_cast<W>(a.s.scale * std::numbers::log2e) - of_query.log_sum);
-  W keep = 1;
-  if (a.s.dropout.p > 0)
-    keep = kOwn == Own::queries ? kept<W>(a.s, at.b, at.head, own, other, repeat)
-                                : kept<W>(a.s, at.b, at.head, other, own, repeat);
-  dp = scale * weight * (dp * keep - of_query.delta);
+  const W weight = exp2(score * static_cast<W>(s.scale * std::numbers::log2e) - of_query.log_sum);
+  dp = static_cast<W>(s.scale) * weight * (dp * keep - of_query.delta);
   score = weight * keep;
+}
+
+/// The query and key of a pair of an own row and one of the other side.
+template <Own kOwn>
+__device__ inline QueryKey query_key(std::int64_t own, std::int64_t other) {
+  return kOwn == Own::queries ? QueryKey{own, other} : QueryKey{other, own};
 }
 
 /// Pairs that single rows have: two at a time for each of the warp's rows g, then for each of its rows g + 8.
@@ -128,8 +137,13 @@ __device__ inline void backward_rest(const BackwardTask<T>& a, const BackwardPla
       for (int i = 0; i < kTogether; ++i) {
         if (n + i >= count) break;
         const std::int64_t other = walk.rest_row(begin + n + i);
-        slope<kOwn>(a, at, kOwn == Own::queries ? mine : statistics(a, at, other), own, other,
-                    walk.rest_repeat(begin + n + i), score[i], dp[i]);
+        W keep = 1;
+        if (s.dropout.p > 0) {
+          const QueryKey pair = query_key<kOwn>(own, other);
+          keep = is_kept(s, at.b, at.head, pair.query, pair.key, walk.rest_repeat(begin + n + i)) ? kept_factor<W>(s)
+                                                                                                  : W(0);
+        }
+        slope<T>(s, kOwn == Own::queries ? mine : statistics(a, at, other), keep, score[i], dp[i]);
         add_row(state.sum_a, half, dp[i], other_a.at(at.b, head, other), s.width, s.aligned);
         if constexpr (kOwn == Own::keys)
           add_row(state.sum_b, half, score[i], other_b.at(at.b, head, other), s.value_width, s.aligned);
@@ -141,10 +155,15 @@ __device__ inline void backward_rest(const BackwardTask<T>& a, const BackwardPla
 /// Scores and dP of a chunk become P ∘ keep and dS; pairs that are not alive become 0.
 template <Own kOwn, int kTiles, class T, class Walk>
 __device__ inline void backward_weights(const BackwardTask<T>& a, const BackwardPlace& at, const Walk& walk,
-                                        std::int64_t column, int count, Wide<T> (&score)[kTiles][4],
-                                        Wide<T> (&dp)[kTiles][4]) {
+                                        std::int64_t column, int count, const Statistics<T>* of_columns,
+                                        Wide<T> (&score)[kTiles][4], Wide<T> (&dp)[kTiles][4]) {
+  using W = Wide<T>;
   const int row = BlockPlace::own_row(), t = cuda::lane_index() % 4;
-  const bool whole = count == 8 * kTiles && walk.whole(column, count);
+  const std::uint32_t alive = alive_bits<kTiles>(walk, column, count);
+  const std::uint32_t keep =
+      kept_bits<kTiles>(a.s, walk, at.b, at.head, column, alive,
+                        [&](int own, std::int64_t other) { return query_key<kOwn>(at.first + own, other); });
+  const W kept = kept_factor<W>(a.s);
   Statistics<T> mine[2] = {};
   if constexpr (kOwn == Own::queries) {
     mine[0] = statistics(a, at, at.first + row);
@@ -154,19 +173,14 @@ __device__ inline void backward_weights(const BackwardTask<T>& a, const Backward
   for (int n = 0; n < kTiles; ++n)
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const int c = 8 * n + 2 * t + i;
-      const std::int64_t other = c < count ? walk.row(column + c) : 0;
       Statistics<T> theirs = {};
-      if constexpr (kOwn == Own::keys) theirs = statistics(a, at, other);
+      if constexpr (kOwn == Own::keys) theirs = of_columns[8 * n + 2 * t + i];
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int own = row + 8 * half;
-        Wide<T>&x = score[n][2 * half + i], &dx = dp[n][2 * half + i];
-        if (whole || (c < count && walk.alive(own, column + c)))
-          slope<kOwn>(a, at, kOwn == Own::queries ? mine[half] : theirs, at.first + own, other,
-                      a.s.dropout.p > 0 ? walk.repeat(column + c) : 0, x, dx);
-        else
-          x = dx = 0;
+        const int bit = 4 * n + 2 * half + i;
+        W &x = score[n][2 * half + i], &dx = dp[n][2 * half + i];
+        slope<T>(a.s, kOwn == Own::queries ? mine[half] : theirs, (keep >> bit & 1) != 0 ? kept : W(0), x, dx);
+        if ((alive >> bit & 1) == 0) x = dx = 0;
       }
     }
 }
@@ -202,6 +216,9 @@ __device__ inline void backward_chunks(const BackwardTask<T>& a, const BackwardP
     load_chunk<kWidth>(s, other_a, other_b, at.b, head, head, walk, column, Memory::chunk, memory.other_a(stage),
                        memory.other_b(stage));
     cuda::copy_async_commit();
+    if constexpr (kOwn == Own::keys)
+      if (const int c = cuda::thread_index(); c < Memory::chunk)
+        memory.statistics(stage)[c] = statistics(a, at, column + c < walk.end ? walk.row(column + c) : s.queries);
   };
   if (Tile::stages == 2 && walk.begin < walk.end) load(walk.begin, 0);
   int stage = 0;
@@ -222,7 +239,8 @@ __device__ inline void backward_chunks(const BackwardTask<T>& a, const BackwardP
                                 filled<T, kWidth>(s.width), count);
     multiply<Right::by_columns>(dp, memory.own_b() + own, Tile::stride, memory.other_b(stage), Tile::stride,
                                 filled<T, kWidth>(s.value_width), count);
-    backward_weights<kOwn>(a, at, walk, column, count, score, dp);
+    backward_weights<kOwn>(a, at, walk, column, count, kOwn == Own::keys ? memory.statistics(stage) : nullptr, score,
+                           dp);
     add_weighted_rows<kOwn, kWidth>(state.sum_a, dp, memory.other_a(stage), s.width, exact, walk, column, count);
     if constexpr (kOwn == Own::keys)
       add_weighted_rows<kOwn, kWidth>(state.sum_b, score, memory.other_b(stage), s.value_width, exact, walk, column,

@@ -120,11 +120,53 @@ __device__ inline void forward_rest(const ForwardTask<T>& a, const BlockPlace& a
         const std::int64_t key = walk.rest_row(begin + n + i);
         W weight = exp2(score[i] - shift);
         if (t == i) state.total[half] += weight;
-        if (s.dropout.p > 0) weight *= kept<W>(s, at.b, at.head, at.first + row, key, walk.rest_repeat(begin + n + i));
+        if (s.dropout.p > 0)
+          weight = is_kept(s, at.b, at.head, at.first + row, key, walk.rest_repeat(begin + n + i))
+                       ? weight * kept_factor<W>(s)
+                       : W(0);
         add_row(state.sum, half, weight, a.v.at(at.b, kv_head, key), s.value_width, s.aligned);
       }
     }
   }
+}
+
+// What a lane holds of a chunk's pairs has a bit each: bit 4n + 2·half + i for column 8n + 2t + i of row g + 8·half.
+// The bits are made in loops that are not unrolled: one copy of the arithmetic with numbers of pairs, and no registers
+// kept for it while weights are made.
+
+/// Which pairs of a chunk take part.
+template <int kTiles, class Walk>
+__device__ inline std::uint32_t alive_bits(const Walk& walk, std::int64_t column, int count) {
+  static_assert(kTiles <= 8);
+  if (count == 8 * kTiles && walk.whole(column, count)) return ~std::uint32_t{0};
+  const int row = BlockPlace::own_row(), t = cuda::lane_index() % 4;
+  std::uint32_t bits = 0;
+#pragma unroll 1
+  for (int n = 0; n < kTiles; ++n)
+    for (int i = 0; i < 2; ++i) {
+      const int c = 8 * n + 2 * t + i;
+      if (c >= count) break;
+      bits |= std::uint32_t{walk.alive(row, column + c)} << (4 * n + i);
+      bits |= std::uint32_t{walk.alive(row + 8, column + c)} << (4 * n + 2 + i);
+    }
+  return bits;
+}
+
+/// Which of the `alive` pairs dropout keeps. `pair(own row, other row)` is the query and the key of a pair.
+template <int kTiles, class Walk, class Pair>
+__device__ inline std::uint32_t kept_bits(const AttentionSizes& s, const Walk& walk, std::int64_t b, std::int64_t head,
+                                          std::int64_t column, std::uint32_t alive, Pair pair) {
+  if (s.dropout.p == 0) return alive;
+  const int row = BlockPlace::own_row(), t = cuda::lane_index() % 4;
+  std::uint32_t bits = 0;
+#pragma unroll 1
+  for (int e = 0; e < 4 * kTiles; ++e) {
+    if ((alive >> e & 1) == 0) continue;
+    const std::int64_t at = column + 8 * (e / 4) + 2 * t + e % 2;
+    const QueryKey p = pair(row + e / 2 % 2 * 8, walk.row(at));
+    bits |= std::uint32_t{is_kept(s, b, head, p.query, p.key, walk.repeat(at))} << e;
+  }
+  return bits;
 }
 
 /// From scores to weights for a chunk, and the state with them.
@@ -133,9 +175,11 @@ __device__ inline void forward_weights(const ForwardTask<T>& a, const BlockPlace
                                        std::int64_t column, int count, ForwardState<T, kWidth>& state,
                                        Wide<T> (&score)[kTiles][4]) {
   using W = Wide<T>;
-  const int row = BlockPlace::own_row(), t = cuda::lane_index() % 4;
-  const W factor = static_cast<W>(a.s.scale * std::numbers::log2e);
-  const bool whole = count == 8 * kTiles && walk.whole(column, count);
+  const W factor = static_cast<W>(a.s.scale * std::numbers::log2e), kept = kept_factor<W>(a.s);
+  const std::uint32_t alive = alive_bits<kTiles>(walk, column, count);
+  const std::uint32_t keep = kept_bits<kTiles>(a.s, walk, at.b, at.head, column, alive, [&](int own, std::int64_t key) {
+    return QueryKey{at.first + own, key};
+  });
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     W most = -cuda::infinity<W>();
@@ -143,9 +187,8 @@ __device__ inline void forward_weights(const ForwardTask<T>& a, const BlockPlace
     for (int n = 0; n < kTiles; ++n)
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const int c = 8 * n + 2 * t + i;
         W& x = score[n][2 * half + i];
-        x = whole || (c < count && walk.alive(row + 8 * half, column + c)) ? x * factor : -cuda::infinity<W>();
+        x = (alive >> (4 * n + 2 * half + i) & 1) != 0 ? x * factor : -cuda::infinity<W>();
         most = cuda::larger(most, x);
       }
     const W shift = raise(state, half, cuda::warp_reduce<cuda::Largest, 4>(most));
@@ -156,9 +199,7 @@ __device__ inline void forward_weights(const ForwardTask<T>& a, const BlockPlace
         W& x = score[n][2 * half + i];
         x = exp2(x - shift);
         state.total[half] += x;
-        const int c = 8 * n + 2 * t + i;
-        if (a.s.dropout.p > 0 && x != 0 && c < count)
-          x *= kept<W>(a.s, at.b, at.head, at.first + row + 8 * half, walk.row(column + c), walk.repeat(column + c));
+        x = (keep >> (4 * n + 2 * half + i) & 1) != 0 ? x * kept : W(0);
       }
   }
 }

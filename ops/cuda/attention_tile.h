@@ -241,14 +241,22 @@ __device__ inline bool all_finite(const W (&sum)[kTiles][4]) {
 /// For the whole block.
 __device__ inline bool block_agrees(bool yes) { return cuda::block_sum(yes ? 0.0f : 1.0f) == 0; }
 
-/// The factor by which dropout multiplies the weight of a pair: 1/(1-p), or 0. `head` counts query heads.
-template <class W>
-__device__ inline W kept(const AttentionSizes& s, std::int64_t b, std::int64_t head, std::int64_t query,
-                         std::int64_t key, std::int64_t repeat) {
+/// Whether dropout keeps the weight of a pair. `head` counts query heads.
+__device__ inline bool is_kept(const AttentionSizes& s, std::int64_t b, std::int64_t head, std::int64_t query,
+                               std::int64_t key, std::int64_t repeat) {
   const std::int64_t number = (((repeat * s.batch + b) * s.heads + head) * s.queries + query) * s.keys + key;
   const float u = cuda::random_uniform(s.dropout.seed, s.dropout.stream, static_cast<std::uint64_t>(number));
-  return u >= static_cast<float>(s.dropout.p) ? static_cast<W>(1 / (1 - s.dropout.p)) : W(0);
+  return u >= static_cast<float>(s.dropout.p);
 }
+/// What a weight is multiplied by when it is kept.
+template <class W>
+__device__ inline W kept_factor(const AttentionSizes& s) {
+  return static_cast<W>(1 / (1 - s.dropout.p));
+}
+
+struct QueryKey {
+  std::int64_t query, key;
+};
 
 // Rows that few share are taken by the four lanes of a row together, where they lie.
 
