@@ -186,10 +186,9 @@ __device__ inline void backward_weights(const BackwardTask<T>& a, const Backward
 }
 
 /// sum += weights · rows, of all pairs or, `exact`, of those alive.
-template <Own kOwn, int kWidth, int kTiles, class T, class Walk>
-__device__ inline void add_weighted_rows(Wide<T> (&sum)[AttentionTile<T, kWidth>::tiles][4],
-                                         const Wide<T> (&weight)[kTiles][4], const T* rows, int width, bool exact,
-                                         const Walk& walk, std::int64_t column, int count) {
+template <Own kOwn, int kWidth, int kSums, int kTiles, class T, class Walk>
+__device__ inline void add_weighted_rows(Wide<T> (&sum)[kSums][4], const Wide<T> (&weight)[kTiles][4], const T* rows,
+                                         int width, bool exact, const Walk& walk, std::int64_t column, int count) {
   using Memory = BackwardMemory<T, kWidth, kOwn>;
   T* const left = Memory().weights();
   store_weights(weight, left, Memory::weight_stride);
