@@ -104,6 +104,33 @@ TEST_CASE("cross_entropy has the right gradient") {
                   {variable({3, 67})});
 }
 
+TEST_CASE("cross_entropy of 16-bit logits has the gradient of the same numbers in f64") {
+  const auto gradient = [](const Tensor& logits, const Tensor& targets) {
+    const Tensor z = packed_copy(logits);
+    set_requires_grad(z);
+    backward(cross_entropy(z, targets, {.label_smoothing = 0.1}));
+    return grad(z);
+  };
+  for (const DType dtype : {DType::bf16, DType::f16})
+    for (const std::int64_t columns : {41, 64, 2603}) {
+      const Tensor z = cast(randn({5, columns}), dtype), targets = random_targets({5}, columns, 4);
+      check_close(gradient(z, targets), gradient(cast(z, DType::f64), targets));
+    }
+}
+
+TEST_CASE("on a GPU a target that is no class, or ignoring all, makes the loss NaN") {
+  if (default_device().is_cpu()) return;
+  const Tensor z = randn({2, 3});
+  set_requires_grad(z);
+  const Tensor targets = Tensor::from<std::int64_t>({1, 3}, {2});
+  const std::vector<float> each = token_losses(z, targets).to_vector<float>();
+  CHECK(std::isfinite(each[0]));
+  CHECK(std::isnan(each[1]));
+  backward(cross_entropy(z, targets));
+  CHECK_FALSE(all_finite(grad(z)));
+  CHECK(std::isnan(cross_entropy(z, Tensor::from<std::int64_t>({-100, -100}, {2})).item()));
+}
+
 TEST_CASE("cross_entropy equals its composition of small operations") {
   const Tensor targets = random_targets({3, 7}, 41, 4);
   for (const double smoothing : {0.0, 0.1}) {

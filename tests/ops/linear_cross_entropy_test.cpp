@@ -89,6 +89,22 @@ TEST_CASE("linear_cross_entropy equals its composition of small operations") {
   }
 }
 
+TEST_CASE("linear_cross_entropy of 16-bit operands has the gradients of the same numbers in f64") {
+  const Poison poison;
+  for (const DType dtype : {DType::bf16, DType::f16})
+    for (const std::int64_t columns : {61, 2603}) {
+      CAPTURE(columns);
+      const Tensor x = cast(randn({21, 8}), dtype), weight = cast(randn({columns, 8}), dtype);
+      const Tensor targets = random_targets(21, columns);
+      const CrossEntropyOptions options{.label_smoothing = 0.1};
+      const Result got = differentiate(x, weight, targets, options, 4);
+      const Result want = differentiate(cast(x, DType::f64), cast(weight, DType::f64), targets, options, 4);
+      CHECK(got.dx.dtype() == dtype);
+      check_close(got.dx, want.dx);
+      check_close(got.dweight, want.dweight);
+    }
+}
+
 TEST_CASE("linear_cross_entropy over several blocks of positions equals one block") {
   // 17,000 classes: blocks of at most 256 positions. The gradients of 300 are the weighted sums over parts of 100.
   const std::int64_t columns = 17000, width = 3;
