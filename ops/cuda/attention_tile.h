@@ -288,7 +288,7 @@ __device__ inline void add_row(Wide<T> (&sum)[kTiles][4], int half, Wide<T> weig
     const int column = 8 * n + 2 * t;
     if (8 * n >= width) break;
     Wide<T> x = 0, y = 0;
-    if (aligned) {
+    if (aligned && column < width) {  // then the width is even
       const auto pair = cuda::Pack<T, 2>::load(row + column);
       x = cuda::widen(pair.items[0]);
       y = cuda::widen(pair.items[1]);
