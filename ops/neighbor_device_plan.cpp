@@ -1,5 +1,6 @@
 #include "ops/neighbor_device_plan.h"
 
+#include "tensor/cpu/threads.h"
 #include "tensor/memory.h"
 
 #include <algorithm>
@@ -18,14 +19,12 @@ Tensor uploaded_or_none(const std::vector<std::int32_t>& values, Device device) 
   return values.empty() ? Tensor() : uploaded(values, device);
 }
 
-std::int64_t parts_of(std::int64_t count, std::int64_t most) { return (count + most - 1) / most; }
-
 /// Parts that a tile of these lists needs.
 std::int64_t parts_needed(const TiledLists& lists, std::int64_t tile) {
   constexpr std::int64_t kRows = TiledLists::kTileRows;
-  std::int64_t parts = parts_of(lists.columns.count(tile), KeyParts::kPartColumns);
+  std::int64_t parts = cpu::block_count(lists.columns.count(tile), KeyParts::kPartColumns);
   for (std::int64_t list = tile * kRows; list < std::min((tile + 1) * kRows, lists.rest.lists()); ++list)
-    parts = std::max(parts, parts_of(lists.rest.count(list), KeyParts::kPartRest));
+    parts = std::max(parts, cpu::block_count(lists.rest.count(list), KeyParts::kPartRest));
   return parts;
 }
 

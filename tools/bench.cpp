@@ -12,7 +12,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <map>
 
 namespace sq::cli {
@@ -46,15 +45,10 @@ namespace {
 /// Seconds of the fastest of some runs on the GPU that tensors are made on.
 template <class Function>
 double best_seconds_on_gpu(Function&& work) {
-  double best = std::numeric_limits<double>::infinity();
-  for (int run = 0; run < 12; ++run) {
-    wait_for_device();
-    const auto start = std::chrono::steady_clock::now();
-    work();
-    wait_for_device();
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  return best;
+  BenchOptions options;
+  options.runs = 12;
+  options.warmup = 0;
+  return 1e-3 * measure(options, work).min;
 }
 
 double measure_peak_gflops(DType dtype) {

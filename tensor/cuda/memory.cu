@@ -74,7 +74,7 @@ __global__ void convert_kernel(Walk<2> walk, std::int64_t count, void* out, DTyp
   }
 }
 
-/// Between f32 and a 16-bit float, both in one row: eight elements a thread.
+/// Between f32 and a 16-bit float, both in one row: four elements a thread.
 template <class To, class From>
 __global__ void convert_packed_kernel(std::int64_t count, To* out, const From* in) {
   constexpr int kWidth = 4;
