@@ -30,6 +30,16 @@ Tensor without_padding(const Tensor& targets, const std::vector<std::int64_t>& l
   return Tensor::from(values, targets.shape());
 }
 
+/// targets with everything at zeros of `mask` ignored.
+Tensor without_padding(const Tensor& targets, const Tensor& mask, std::int64_t ignore_index) {
+  require(mask.shape() == targets.shape(), "model", "mask {} does not fit targets {}", mask, targets);
+  std::vector<std::int64_t> values = targets.to_vector<std::int64_t>();
+  const std::vector<double> real = mask.to_vector<double>();
+  for (std::size_t i = 0; i < values.size(); ++i)
+    if (real[i] == 0) values[i] = ignore_index;
+  return Tensor::from(values, targets.shape());
+}
+
 /// x [B,T,C] -> row index[b] of every b, [B,C].
 Tensor pick_rows(const Tensor& x, std::span<const std::int64_t> index) {
   std::vector<std::int64_t> flat;
@@ -138,7 +148,9 @@ Tensor LanguageModel::hidden(const Tensor& ids, const SequenceInfo& info) {
   require(tokens <= max_tokens(), "model",
           "{} tokens exceed the model's limit of {} (max_seq_len {} with {} global rows)", tokens, max_tokens(),
           config_.max_seq_len, globals_.count);
-  SequenceInfo rows;
+  require(!info.mask.defined() || globals_.count == 0, "model",
+          "a mask cannot be combined with learned global rows; give lengths instead");
+  SequenceInfo rows{.lengths = {}, .documents = {}, .mask = info.mask};
   for (const std::int64_t length : info.lengths) {
     require(length >= 0 && length <= tokens, "model", "a length of {} does not fit rows of {} tokens", length, tokens);
     rows.lengths.push_back(globals_.total(length));
@@ -186,7 +198,8 @@ Tensor LanguageModel::forward(const Tensor& ids, const SequenceInfo& info) { ret
 Tensor LanguageModel::loss(const Tensor& ids, const Tensor& targets, const CrossEntropyOptions& options,
                            const SequenceInfo& info) {
   require(targets.shape() == ids.shape(), "model", "targets {} do not fit ids {}", targets, ids);
-  const Tensor counted = info.lengths.empty() ? targets : without_padding(targets, info.lengths, options.ignore_index);
+  Tensor counted = info.lengths.empty() ? targets : without_padding(targets, info.lengths, options.ignore_index);
+  if (info.mask.defined()) counted = without_padding(targets, info.mask, options.ignore_index);
   const Tensor x = autocast(hidden(ids, info)), weight = head_ ? head_->weight() : token_embedding_->weight();
   return linear_cross_entropy(x, cast(weight, x.dtype()), counted, options);
 }

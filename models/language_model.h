@@ -60,7 +60,8 @@ class LanguageModel : public Module {
   /// training mode only; off at first.
   void set_recompute_layers(bool on) { recompute_layers_ = on; }
 
-  /// ids i64|i32 [B,T], T >= 1. Positions at or past info.lengths[b] are padding. Results [B,T,C] after the final norm.
+  /// ids i64|i32 [B,T], T >= 1. Positions at or past info.lengths[b], or at zeros of info.mask,
+  /// are padding. Results [B,T,C] after the final norm.
   /// Throws Error when an id is outside the vocabulary, T exceeds max_tokens() or info does not fit.
   Tensor hidden(const Tensor& ids, const SequenceInfo& info = {});
   /// The same, multiplied by the output projection: logits [B,T,V].

@@ -1,6 +1,6 @@
 #include "nn/mixers/attention.h"
 
-#include "ops/dense_attention.h"
+#include "nn/mixers/masked_keys.h"
 #include "ops/rope.h"
 #include "ops/view.h"
 
@@ -43,10 +43,13 @@ Tensor Attention::output(const Tensor& heads) const {
   return o_proj_.forward(reshape(rows, {rows.size(0), rows.size(1), rows.size(2) * rows.size(3)}));
 }
 
-Tensor Attention::over_all(const Tensor& x, bool causal, const Tensor& lengths) const {
+Tensor Attention::over_all(const Tensor& x, DenseAttentionOptions which, const Tensor& mask) const {
   const Tensor positions = Tensor::arange(x.size(1));
-  return output(dense_attention(rotate(queries(x), positions), rotate(keys(x), positions), values(x),
-                                {.causal = causal, .lengths = lengths, .dropout = dropout_.rate()}));
+  ScoredRows rows{.q = rotate(queries(x), positions), .k = rotate(keys(x), positions), .scale = 0};
+  if (mask.defined()) rows = without_masked_keys(rows, mask);
+  which.scale = rows.scale;
+  which.dropout = dropout_.rate();
+  return output(dense_attention(rows.q, rows.k, values(x), which));
 }
 
 Tensor Attention::over_sequence(const Tensor& queries, const Tensor& sequence, bool causal, bool rotated) const {

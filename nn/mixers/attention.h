@@ -9,6 +9,7 @@
 #include "nn/dropout.h"
 #include "nn/linear.h"
 #include "nn/mixers/attention_plan.h"
+#include "ops/dense_attention.h"
 #include "ops/neighbor_attention.h"
 
 namespace sq {
@@ -48,9 +49,9 @@ class Attention : public Module {
   /// Heads [B,H,T,D] -> [B,T,C].
   Tensor output(const Tensor& heads) const;
 
-  /// Every row sees every row, or (causal) those not later. Row i of x [B,T,C] is at position i. Keys at or past
-  /// `lengths` (i64 [B], or undefined) are absent.
-  Tensor over_all(const Tensor& x, bool causal, const Tensor& lengths = {}) const;
+  /// Every row sees the rows that `which` lets it see. Row i of x [B,T,C] is at position i. Keys at zeros of `mask` (u8
+  /// [B,T], or undefined) are absent. The scale and the dropout of `which` are not looked at.
+  Tensor over_all(const Tensor& x, DenseAttentionOptions which, const Tensor& mask = {}) const;
   /// Rows of `queries` [B,Tq,C], at positions 0 … Tq-1, over `sequence` [B,Tk,C], at 0 … Tk-1, or without rotary
   /// positions. causal: row i sees rows 0 … i, so that later rows of `sequence` are not even read.
   Tensor over_sequence(const Tensor& queries, const Tensor& sequence, bool causal, bool rotated = true) const;

@@ -72,10 +72,11 @@ DenseMixer::DenseMixer(const DenseConfig& config, const MixerContext& context, I
   add_module("attn", attn_);
 }
 
-Tensor DenseMixer::mix(const Tensor& x, std::span<const std::int64_t> lengths) {
-  // Under the causal mask no real position sees padding, which stands at the end.
-  const bool mask = !config_.causal && !lengths.empty();
-  return attn_.over_all(x, config_.causal, mask ? to_tensor(lengths) : Tensor());
+Tensor DenseMixer::mix(const Tensor& x, const Padding& padding) {
+  // Under the causal mask no real position sees padding that stands at the end.
+  const bool ends = !config_.causal && !padding.lengths.empty();
+  return attn_.over_all(x, {.causal = config_.causal, .lengths = ends ? to_tensor(padding.lengths) : Tensor()},
+                        padding.mask);
 }
 
 std::unique_ptr<MixerState> DenseMixer::make_state(std::int64_t batch, std::int64_t capacity) const {

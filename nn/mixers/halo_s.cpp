@@ -143,7 +143,10 @@ void HaloSMixer::plan_summaries(Plan& plan) const {
       .causal = false};
 }
 
-Tensor HaloSMixer::mix(const Tensor& x, std::span<const std::int64_t> lengths) {
+Tensor HaloSMixer::mix(const Tensor& x, const Padding& padding) {
+  require(!padding.mask.defined(), "halo_s",
+          "the mask has padding in front or gaps; neighbors are counted from the first row, so give lengths instead");
+  const std::span<const std::int64_t> lengths = padding.lengths;
   if (lengths.empty() || config_.graph != HaloGraph::faithful) return mix_alone(x);
   std::vector<Tensor> rows;  // the faithful lists of a row depend on its own length
   for (std::int64_t b = 0; b < x.size(0); ++b) {

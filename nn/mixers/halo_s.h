@@ -36,7 +36,7 @@ class HaloSMixer : public Mixer {
   Cost cost(std::int64_t tokens) const override { return config_.cost(context_, tokens); }
 
  protected:
-  Tensor mix(const Tensor& x, std::span<const std::int64_t> lengths) override;
+  Tensor mix(const Tensor& x, const Padding& padding) override;
   Tensor advance(const Tensor& x, MixerState& state, std::span<const std::int64_t> counts) override;
 
  private:

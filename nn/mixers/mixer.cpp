@@ -52,17 +52,41 @@ MixerState::MixerState(const Mixer& owner, std::int64_t batch, std::int64_t capa
 
 Tensor Mixer::forward(const Tensor& x, const SequenceInfo& info) {
   require(x.rank() == 3, "mixer", "{} is not [B,T,C]", x);
-  require(info.lengths.empty() || info.documents.empty(), "mixer", "lengths and documents were both given");
+  const int given = int{!info.lengths.empty()} + int{!info.documents.empty()} + int{info.mask.defined()};
+  require(given <= 1, "mixer", "of lengths, documents and a mask only one can be given");
   if (!info.lengths.empty()) check_lengths(info.lengths, x, "length");
+  if (info.mask.defined())
+    require(info.mask.shape() == Shape{x.size(0), x.size(1)}, "mixer", "mask {} is not [B,T] for {}", info.mask, x);
   if (x.numel() == 0) return x;
   if (!info.documents.empty()) {
     check_documents(info.documents, x);
     return mix_documents(x, info.documents);
   }
+  if (info.mask.defined()) return mix_masked(x, info.mask);
+  return mix_lengths(x, info.lengths);
+}
+
+Tensor Mixer::mix_lengths(const Tensor& x, std::span<const std::int64_t> lengths) {
   const auto full = [&](std::int64_t length) { return length == x.size(1); };
-  if (std::all_of(info.lengths.begin(), info.lengths.end(), full)) return mix(x, {});
-  const Tensor mask = real_positions(info.lengths, x.size(1));
-  return cleared(mix(cleared(x, mask), info.lengths), mask);
+  if (std::all_of(lengths.begin(), lengths.end(), full)) return mix(x, {});
+  const Tensor mask = real_positions(lengths, x.size(1));
+  return cleared(mix(cleared(x, mask), {.lengths = lengths}), mask);
+}
+
+Tensor Mixer::mix_masked(const Tensor& x, const Tensor& given) {
+  const std::vector<double> values = given.to_vector<double>();
+  std::vector<std::uint8_t> real(values.size());
+  std::transform(values.begin(), values.end(), real.begin(), [](double value) { return value != 0 ? 1 : 0; });
+  std::vector<std::int64_t> lengths;
+  bool gaps = false;
+  for (auto row = real.begin(); row != real.end(); row += x.size(1)) {
+    lengths.push_back(std::count(row, row + x.size(1), 1));
+    gaps = gaps || std::count(row, row + lengths.back(), 1) != lengths.back();
+  }
+  if (!gaps) return mix_lengths(x, lengths);
+  const Tensor mask = Tensor::from(real, {x.size(0), x.size(1)});
+  const Tensor column = unsqueeze(mask, 2);
+  return cleared(mix(cleared(x, column), {.mask = mask}), column);
 }
 
 Tensor Mixer::mix_documents(const Tensor& x, const std::vector<std::vector<std::int64_t>>& documents) {

@@ -17,13 +17,25 @@
 
 namespace sq {
 
-/// What a batch of sequences looks like besides its values. Both empty: B full rows of one document each.
+/// What a batch of sequences looks like besides its values; at most one of the three. None: B full rows of one document
+/// each.
 struct SequenceInfo {
   /// Real positions of each row; the rest of the row is padding. Results at padding are zero.
   std::vector<std::int64_t> lengths;
   /// Packed documents: for each row the first positions of its documents, ascending, the first one 0. Each document is
-  /// computed as if it stood alone at position 0. Not to be combined with lengths.
+  /// computed as if it stood alone at position 0.
   std::vector<std::vector<std::int64_t>> documents;
+  /// [B,T] of any dtype, nonzero at real positions: for rows with gaps or padding in front, which lengths cannot say.
+  /// Positions keep their places, so that distances count the gaps. Results at padding are zero.
+  Tensor mask = {};
+};
+
+/// The same, as a mixer's `mix` is told it.
+struct Padding {
+  /// Real positions of each row, the first ones; empty: all, or what the mask says.
+  std::span<const std::int64_t> lengths = {};
+  /// u8 [B,T], 1 at real positions; defined only where real positions are not just the first ones of each row.
+  Tensor mask = {};
 };
 
 class Mixer;
@@ -71,15 +83,17 @@ class Mixer : public Module {
   virtual Cost cost(std::int64_t tokens) const = 0;
 
  protected:
-  /// Rows of one document each, T >= 1; positions at or past lengths[b] (if given) are padding, zero in x. Results
-  /// there do not matter.
-  virtual Tensor mix(const Tensor& x, std::span<const std::int64_t> lengths) = 0;
+  /// Rows of one document each, T >= 1. x is zero at padding; what stands there must leave no trace elsewhere, and
+  /// results there do not matter.
+  virtual Tensor mix(const Tensor& x, const Padding& padding) = 0;
   /// `step` with counts for every row, checked; recording is off. state.lengths() are those before the step, the caller
   /// adds counts afterwards. Results at padding do not matter.
   virtual Tensor advance(const Tensor& x, MixerState& state, std::span<const std::int64_t> counts) = 0;
 
  private:
   Tensor mix_documents(const Tensor& x, const std::vector<std::vector<std::int64_t>>& documents);
+  Tensor mix_lengths(const Tensor& x, std::span<const std::int64_t> lengths);
+  Tensor mix_masked(const Tensor& x, const Tensor& mask);
 };
 
 }  // namespace sq

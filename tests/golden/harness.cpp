@@ -3,6 +3,7 @@
 #include "tests/support/relative_error.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <set>
@@ -57,6 +58,24 @@ void Comparison::close(const std::string& name, const sq::Tensor& got, const sq:
     return;
   }
   fail(fmt::format("{}: {} against {}: error {:.3g} exceeds {:.3g}", name, got, want, error, tolerance));
+}
+
+void Comparison::within(const std::string& name, const sq::Tensor& got, const sq::Tensor& want, double absolute,
+                        double relative) {
+  const std::vector<double> values = want.to_vector<double>();
+  double largest = 0;
+  for (const double value : values) largest = std::max(largest, std::abs(value));
+  // relative_error divides by `largest`, or by nothing where that is 0.
+  const double allowed = largest > 0 ? absolute / largest + relative : absolute;
+  ++result_.tensors;
+  const double error = sq::test::relative_error(got, want);
+  if (!(error <= allowed)) {
+    fail(fmt::format("{}: {} against {}: error {:.3g} of the largest value exceeds {:.3g}", name, got, want, error,
+                     allowed));
+    return;
+  }
+  // What lies below the absolute bound is noise, however large it looks beside nothing.
+  if (largest > absolute) result_.worst_error = std::max(result_.worst_error, error);
 }
 
 void Comparison::equal(const std::string& name, const sq::Tensor& got, const sq::Tensor& want) {

@@ -27,6 +27,8 @@ class Comparison {
  public:
   /// Error = max |got - want| / max |want|, plain max |got| where `want` is all zero.
   void close(const std::string& name, const sq::Tensor& got, const sq::Tensor& want, double tolerance);
+  /// |got - want| <= absolute + relative · max |want| everywhere, which also judges values that should be zero.
+  void within(const std::string& name, const sq::Tensor& got, const sq::Tensor& want, double absolute, double relative);
   /// The same shape and values.
   void equal(const std::string& name, const sq::Tensor& got, const sq::Tensor& want);
   void fail(const std::string& text) { result_.failures.push_back(text); }

@@ -232,6 +232,46 @@ TEST_SUITE("mixer contract") {
     });
   }
 
+  TEST_CASE("padding in front and gaps leave no trace, and positions keep their places") {
+    for_each_case([](const MixerCase& c) {
+      const std::unique_ptr<Mixer> mixer = make_mixer(c, DType::f64);
+      std::vector<float> real(2 * 40, 1);
+      for (std::size_t t = 0; t < 5; ++t) real[40 + t] = 0;
+      for (std::size_t t = 18; t < 22; ++t) real[40 + t] = 0;
+      for (std::size_t t = 31; t < 40; ++t) real[t] = 0;
+      const SequenceInfo info{.lengths = {}, .documents = {}, .mask = Tensor::from(real, {2, 40})};
+      if (c.entry->name == "halo_s") {
+        CHECK_THROWS_AS(mixer->forward(random_rows(2, 40, DType::f64), info), Error);
+        return;
+      }
+      const Tensor x = random_rows(2, 40, DType::f64), other = packed_copy(x);
+      for (const auto& [begin, end] : {std::pair{0, 5}, std::pair{18, 22}}) fill_nan(other, 1, begin, end);
+      fill_nan(other, 0, 31, 40);
+      set_requires_grad(other);
+      const Tensor y = mixer->forward(x, info), z = mixer->forward(other, info);
+      CHECK(same_bits(y, z));
+      backward(z, Tensor::ones(z.shape(), z.options()));
+      CHECK(all_finite(z));
+      CHECK(all_finite(grad(other)));
+      for (const Tensor& t : {z, grad(other)})
+        for (const auto& [begin, end] : {std::pair{0, 5}, std::pair{18, 22}}) {
+          const Tensor padding = packed_copy(positions_of(row_of(t, 1), begin, end));
+          CHECK(same_bits(padding, Tensor::zeros_like(padding)));
+        }
+      // Padding at the end only is what lengths say.
+      const std::vector<float> first(real.begin(), real.begin() + 40);
+      CHECK(same_bits(
+          mixer->forward(row_of(x, 0), {.lengths = {}, .documents = {}, .mask = Tensor::from(first, {1, 40})}),
+          mixer->forward(row_of(x, 0), {.lengths = {31}, .documents = {}})));
+      // What comes after a gap still depends on what came before it.
+      Tensor changed = packed_copy(x);
+      Tensor before = positions_of(row_of(changed, 1), 16, 17);
+      fill_(before, 3);
+      CHECK(!same_bits(positions_of(row_of(mixer->forward(changed, info), 1), 22, 40),
+                       positions_of(row_of(y, 1), 22, 40)));
+    });
+  }
+
   TEST_CASE("input and parameters have the right gradients") {
     for_each_case([](const MixerCase& c) {
       MixerContext context = c.context();
@@ -377,7 +417,10 @@ TEST_SUITE("mixer contract") {
       CHECK_THROWS_AS(mixer->forward(x, {.lengths = {}, .documents = {{0}, {1}}}), Error);
       CHECK_THROWS_AS(mixer->forward(x, {.lengths = {}, .documents = {{0}, {0, 3, 3}}}), Error);
       CHECK_THROWS_AS(mixer->forward(x, {.lengths = {}, .documents = {{0}}}), Error);
-      CHECK_THROWS_AS(mixer->forward(x, {.lengths = {6, 6}, .documents = {{0}, {0}}}), Error);
+      CHECK_THROWS_WITH_AS(mixer->forward(x, {.lengths = {6, 6}, .documents = {{0}, {0}}}),
+                           "mixer: of lengths, documents and a mask only one can be given", Error);
+      CHECK_THROWS_WITH_AS(mixer->forward(x, {.lengths = {}, .documents = {}, .mask = Tensor::ones({6})}),
+                           "mixer: mask f32[6]@cpu is not [B,T] for f32[2,6,16]@cpu", Error);
       CHECK_THROWS_AS(mixer->make_state(0, 5), Error);
 
       const std::unique_ptr<MixerState> state = mixer->make_state(2, 8);

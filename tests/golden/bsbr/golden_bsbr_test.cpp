@@ -1,0 +1,11 @@
+// golden_bsbr_test: every golden number of the BSBR family.
+#include "tests/golden/harness.h"
+#include "tests/support/device_option.h"
+#include "tests/support/simd.h"
+
+int main(int argc, char** argv) {
+  using namespace golden;
+  sq::test::limit_simd();
+  const sq::test::DeviceOption device(argc, argv);
+  return run("bsbr", SUBQUAD_GOLDEN_SOURCE "/bsbr", {});
+}
