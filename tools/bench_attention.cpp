@@ -1,18 +1,13 @@
 // subquad bench attention: the attention core on given q, k, v, or (--whole) a mixer with its projections.
 #include "autograd/engine.h"
-#include "nn/mixers/halo_s_config.h"
 #include "nn/mixers/mixer.h"
-#include "nn/mixers/pattern.h"
 #include "nn/mixers/registry.h"
-#include "ops/cast.h"
-#include "ops/dense_attention.h"
-#include "ops/neighbor_attention.h"
-#include "ops/reduce.h"
-#include "ops/view.h"
 #include "tensor/memory.h"
 #include "tensor/random.h"
 #include "tools/bench.h"
+#include "tools/bench_cores.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace sq::cli {
@@ -27,87 +22,26 @@ struct Options {
   std::vector<std::string> settings;
 };
 
-/// An attention on q, k, v, and who is read by query i.
-struct Core {
-  std::function<Tensor(const Tensor& q, const Tensor& k, const Tensor& v)> run;
-  std::function<std::vector<std::int64_t>(std::int64_t i)> readers;
-  double pairs = 0;  // (query, key) pairs of one head
-};
-
 Json mixer_options(const Options& o) {
   Json options = Json::object();
   for (const std::string& setting : o.settings) apply_override(options, setting);
   return options;
 }
 
-Core dense_core(const Options& o, std::int64_t n) {
-  Core core;
-  DenseAttentionOptions options;
-  options.causal = o.causal;
-  core.run = [options](const Tensor& q, const Tensor& k, const Tensor& v) { return dense_attention(q, k, v, options); };
-  core.readers = [causal = o.causal, n](std::int64_t i) {
-    std::vector<std::int64_t> rows(static_cast<std::size_t>(causal ? i + 1 : n));
-    for (std::size_t j = 0; j < rows.size(); ++j) rows[j] = static_cast<std::int64_t>(j);
-    return rows;
-  };
-  const auto count = static_cast<double>(n);
-  core.pairs = o.causal ? count * (count + 1) / 2 : count * count;
-  return core;
-}
-
-/// Rows 0 … n-1 of the HALO-S list, global rows included (row i < G reads 0 … i).
-Core halo_s_core(const Options& o, std::int64_t n) {
-  const auto config = config_from_json<HaloSConfig>(find_mixer("halo_s").normalise(mixer_options(o), "mixer"), "mixer");
-  auto table = std::make_shared<NeighborTable>(config.graph == HaloGraph::causal ? causal_graph(0, n, 1, config, n)
-                                                                                 : faithful_graph(n, 1, config));
-  if (o.causal) hide_future(*table);
-  Core core;
-  const std::shared_ptr<const NeighborList> list =
-      std::make_shared<const NeighborList>(make_neighbor_list(to_tensor(*table), {}, n));
-  NeighborAttentionOptions options;
-  options.causal = o.causal;
-  core.run = [list, options](const Tensor& q, const Tensor& k, const Tensor& v) {
-    return neighbor_attention(q, k, v, list, options);
-  };
-  core.readers = [table](std::int64_t i) {
-    std::vector<std::int64_t> rows;
-    for (const std::int32_t j : table->row(i))
-      if (j >= 0) rows.push_back(j);
-    return rows;
-  };
-  for (const std::int32_t j : table->index) core.pairs += j >= 0 ? 1 : 0;
-  return core;
-}
-
-Core make_core(const Options& o, std::int64_t n) {
-  if (o.mixer == "dense") return dense_core(o, n);
-  if (o.mixer == "halo_s") return halo_s_core(o, n);
-  throw UsageError(fmt::format("--mixer: '{}' has no core on q, k, v; use --whole", find_mixer(o.mixer).name));
-}
-
-/// A few outputs against the formula o_i = Σ softmax(q_i·k_j/√D) v_j in f64.
+/// A few outputs against the definition, in f64.
 void check_core(const Core& core, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out) {
-  const std::int64_t n = q.size(2), d = q.size(3), group = q.size(1) / k.size(1);
+  const std::int64_t group = q.size(1) / k.size(1);
   for (std::uint64_t sample = 0; sample < 8; ++sample) {
     const auto h = static_cast<std::int64_t>(random_below(1, 0, sample, static_cast<std::uint64_t>(q.size(1))));
-    const auto i = static_cast<std::int64_t>(random_below(1, 1, sample, static_cast<std::uint64_t>(n)));
-    const auto row = [](const Tensor& t, std::int64_t head, std::int64_t index) {
-      return select(select(select(t, 0, 0), 0, head), 0, index).to_vector<double>();
-    };
-    const auto query = row(q, h, i), got = row(out, h, i);
-    std::vector<double> sum(static_cast<std::size_t>(d), 0.0);
-    double total = 0;
-    for (const std::int64_t j : core.readers(i)) {
-      const auto key = row(k, h / group, j), value = row(v, h / group, j);
-      double score = 0;
-      for (std::size_t c = 0; c < key.size(); ++c) score += query[c] * key[c];
-      const double weight = std::exp(score / std::sqrt(static_cast<double>(d)));
-      total += weight;
-      for (std::size_t c = 0; c < value.size(); ++c) sum[c] += weight * value[c];
-    }
-    for (std::size_t c = 0; c < sum.size(); ++c)
-      require(std::abs(got[c] - sum[c] / total) <= 2e-2, "bench attention",
-              "head {} row {} feature {} is {} instead of {}", h, i, c, got[c], sum[c] / total);
+    const auto t = static_cast<std::int64_t>(random_below(1, 1, sample, static_cast<std::uint64_t>(core.checkable)));
+    const HeadRows64 got(out, h);
+    const std::vector<double> want =
+        core.expect(HeadRows64(q, h), HeadRows64(k, h / group), HeadRows64(v, h / group), t);
+    double largest = 1;
+    for (const double value : want) largest = std::max(largest, std::abs(value));
+    for (std::size_t c = 0; c < want.size(); ++c)
+      require(std::abs(got.row(t)[c] - want[c]) <= 2e-2 * largest, "bench attention",
+              "head {} row {} feature {} is {} instead of {}", h, t, c, got.row(t)[c], want[c]);
   }
 }
 
@@ -153,10 +87,10 @@ void bench_core(const Options& o, std::int64_t n) {
     return leaf;
   };
   const Tensor q = make(o.heads), k = make(kv_heads), v = make(kv_heads);
-  const Core core = make_core(o, n);
+  const Core core = make_core(o.mixer, mixer_options(o), {.positions = n, .width = o.dim, .causal = o.causal});
   const Tensor out = core.run(q, k, v);
   check_core(core, q, k, v, detach(out));
-  const double flops = 4 * core.pairs * static_cast<double>(o.batch * o.heads * o.dim);
+  const double flops = core.flops * static_cast<double>(o.batch * o.heads);
   const Json sizes{{"mixer", o.mixer}, {"n", n},           {"heads", o.heads},   {"kv_heads", kv_heads},
                    {"dim", o.dim},     {"batch", o.batch}, {"causal", o.causal}, {"dtype", name(q.dtype())}};
   time_both_ways(
@@ -167,8 +101,13 @@ void bench_whole(const Options& o, std::int64_t n) {
   const TensorOptions options = o.bench.common.options();
   Json settings = mixer_options(o);
   const MixerEntry& entry = find_mixer(o.mixer);
-  if (!settings.contains("num_heads")) settings["num_heads"] = o.heads;
-  if (!settings.contains("num_kv_heads")) settings["num_kv_heads"] = o.kv_heads == 0 ? o.heads : o.kv_heads;
+  const std::vector<FieldHelp> fields = entry.help();
+  const auto fill_in = [&](std::string_view key, std::int64_t value) {
+    const bool known = std::any_of(fields.begin(), fields.end(), [&](const FieldHelp& f) { return f.key == key; });
+    if (known && !settings.contains(key)) settings[std::string(key)] = value;
+  };
+  fill_in("num_heads", o.heads);
+  fill_in("num_kv_heads", o.kv_heads == 0 ? o.heads : o.kv_heads);
   const Json complete = entry.normalise(settings, "mixer");
   MixerContext context;
   context.hidden_size = o.heads * o.dim;
