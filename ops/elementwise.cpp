@@ -160,6 +160,8 @@ Tensor tanh(const Tensor& x) { return unary("tanh", Unary::tanh, x, 0, Save::res
 Tensor sigmoid(const Tensor& x) { return unary("sigmoid", Unary::sigmoid, x, 0, Save::result); }
 Tensor silu(const Tensor& x) { return unary("silu", Unary::silu, x, 0, Save::input); }
 Tensor relu(const Tensor& x) { return unary("relu", Unary::relu, x, 0, Save::result); }
+Tensor softplus(const Tensor& x) { return unary("softplus", Unary::softplus, x, 0, Save::input); }
+Tensor log_sigmoid(const Tensor& x) { return unary("log_sigmoid", Unary::log_sigmoid, x, 0, Save::input); }
 
 Tensor gelu(const Tensor& x, Gelu form) {
   return unary("gelu", form == Gelu::exact ? Unary::gelu : Unary::gelu_tanh, x, 0, Save::input);
@@ -234,6 +236,10 @@ std::array<std::string_view, 2> names(Unary function) {
       return {"silu", "silu_backward"};
     case Unary::relu:
       return {"relu", "relu_backward"};
+    case Unary::softplus:
+      return {"softplus", "softplus_backward"};
+    case Unary::log_sigmoid:
+      return {"log_sigmoid", "log_sigmoid_backward"};
     case Unary::gelu:
       return {"gelu", "gelu_backward"};
     case Unary::gelu_tanh:

@@ -201,6 +201,34 @@ struct Relu {
   }
 };
 
+struct Softplus {  // ln(1 + e^x) = max(x, 0) + ln(1 + u), u = e^-|x|, which neither overflows nor cancels
+  /// ln(1 + u) for 0 <= u <= 1: what rounding 1 + u loses is the factor u / ((1 + u) - 1).
+  template <class V>
+  static constexpr V log_of_one_plus(V u) {
+    const V w = V(1) + u;
+    return select(w == V(1), u, log(w) * (u / (w - V(1))));
+  }
+  template <class V>
+  static constexpr V value(V x, V) {
+    return select(x < V(0), V(0), x) + log_of_one_plus(exp(select(x < V(0), x, -x)));
+  }
+  template <class V>
+  static constexpr V derivative(V x, V) {
+    return V(1) / (V(1) + exp(-x));
+  }
+};
+
+struct LogSigmoid {  // ln σ(x) = -ln(1 + e^-x)
+  template <class V>
+  static constexpr V value(V x, V c) {
+    return -Softplus::value(-x, c);
+  }
+  template <class V>
+  static constexpr V derivative(V x, V) {
+    return V(1) / (V(1) + exp(x));
+  }
+};
+
 struct GeluExact {  // x·Φ(x);  the derivative is Φ(x) + x·φ(x) with the density φ(x) = e^(-x²/2) / √(2π)
   template <class V>
   static constexpr V value(V x, V) {
@@ -357,6 +385,10 @@ constexpr void with_functor(Unary function, double c, Visit visit) {
       return visit(Silu());
     case Unary::relu:
       return visit(Relu());
+    case Unary::softplus:
+      return visit(Softplus());
+    case Unary::log_sigmoid:
+      return visit(LogSigmoid());
     case Unary::gelu:
       return visit(GeluExact());
     case Unary::gelu_tanh:

@@ -21,6 +21,8 @@ struct Named {
 
 double normal(double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }
 
+double log_one_plus_exp(double x) { return (x > 0 ? x : 0) + std::log1p(std::exp(-std::abs(x))); }
+
 const std::vector<Named>& unary_functions() {
   static const std::vector<Named> list{
       {"exp", [](const Tensor& x) { return exp(x); }, [](double x) { return std::exp(x); }},
@@ -30,6 +32,8 @@ const std::vector<Named>& unary_functions() {
       {"sigmoid", [](const Tensor& x) { return sigmoid(x); }, [](double x) { return 1 / (1 + std::exp(-x)); }},
       {"silu", [](const Tensor& x) { return silu(x); }, [](double x) { return x / (1 + std::exp(-x)); }},
       {"relu", [](const Tensor& x) { return relu(x); }, [](double x) { return std::isnan(x) || x > 0 ? x : 0; }},
+      {"softplus", [](const Tensor& x) { return softplus(x); }, log_one_plus_exp},
+      {"log_sigmoid", [](const Tensor& x) { return log_sigmoid(x); }, [](double x) { return -log_one_plus_exp(-x); }},
       {"gelu", [](const Tensor& x) { return gelu(x); }, [](double x) { return x * normal(x); }},
       {"gelu tanh", [](const Tensor& x) { return gelu(x, Gelu::tanh); },
        [](double x) {  // x/2·(1 + tanh u), with 1 + tanh u = 2 / (1 + e^-2u) to keep the tail's digits
@@ -122,6 +126,9 @@ TEST_CASE("each value of the exponential family is accurate to a few units in th
   check("tanh", -0.01, 0.01, 8);
   check("sigmoid", -80, 40, 8);
   check("silu", -80, 40, 8);
+  check("softplus", -80, 40, 8);
+  check("softplus", -2, 2, 8);
+  check("log_sigmoid", -40, 80, 8);
   check("gelu", -3, 8, 32);
   check("gelu tanh", -3, 8, 32);
 }
@@ -145,6 +152,8 @@ TEST_CASE("special values") {
     check(sigmoid(x), {NAN, 1, 0, 0.5, 0, 1});
     check(relu(x), {NAN, inf, 0, 0, 0, 1024});
     check(gelu(slice(x, 0, 0, 6)), {NAN, inf, NAN, 0, 0, 1024});
+    check(relu(softplus(x) - 1), {NAN, inf, 0, 0, 0, 1023});
+    check(relu(-log_sigmoid(x) - 1), {NAN, 0, inf, 0, 1023, 0});
     check(silu(x), {NAN, inf, NAN, 0, 0, 1024});
     check(sqrt(slice(x, 0, 0, 6)), {NAN, inf, NAN, 0, NAN, 32});
     const Tensor y = log(x);
