@@ -33,24 +33,41 @@ void check_global_rows(const std::vector<MixerConfig>& mixers, std::string_view 
   }
 }
 
-}  // namespace
-
-MixerConfig MixerConfig::from_json(const Json& json, std::string_view path) {
-  if (json.is_string()) return from_json(Json{{"type", json}}, path);
-  require_input(json.is_object(), "config", "{} must be an object with a type, a type alone, or a list of them", path);
+/// {"type": name, option: value, …} or the name alone -> name and options.
+std::pair<std::string, Json> split_type(const Json& json, std::string_view path, std::string_view allowed) {
+  if (json.is_string()) return {json.get<std::string>(), Json::object()};
+  require_input(json.is_object(), "config", "{} must be {}", path, allowed);
   const auto type = json.find("type");
   require_input(type != json.end() && type->is_string(), "config", "{} needs a text 'type'", path);
-  const MixerEntry& entry = find_mixer(type->get_ref<const std::string&>(), join_path(path, "type"));
   Json options = json;
   options.erase("type");
-  return {std::string(entry.name), entry.normalise(options, path)};
+  return {type->get<std::string>(), std::move(options)};
 }
 
-Json MixerConfig::to_json() const {
+Json with_type(const std::string& type, const Json& options) {
   Json json{{"type", type}};
   json.update(options);
   return json;
 }
+
+/// The help of one entry of a registry: its sentence, its paper, and its options under `path`.
+template <class Entry>
+std::string entry_help(std::string_view path, const Entry& entry) {
+  std::vector<FieldHelp> rows = entry.help();
+  for (FieldHelp& row : rows) row.key = join_path(path, row.key);
+  return fmt::format("\n{}.type = {}: {} ({})\n{}", path, entry.name, entry.summary, entry.paper,
+                     rows.empty() ? "" : help_table(rows));
+}
+
+}  // namespace
+
+MixerConfig MixerConfig::from_json(const Json& json, std::string_view path) {
+  const auto [type, options] = split_type(json, path, "an object with a type, a type alone, or a list of them");
+  const MixerEntry& entry = find_mixer(type, join_path(path, "type"));
+  return {std::string(entry.name), entry.normalise(options, path)};
+}
+
+Json MixerConfig::to_json() const { return with_type(type, options); }
 
 LayerMixers::LayerMixers() : entries{{"halo_s", config_to_json(HaloSConfig{})}} {}
 
@@ -70,7 +87,15 @@ Json LayerMixers::to_json() const {
   return list;
 }
 
-void ResidualConfig::validate(std::string_view path) const { find_residual(type, join_path(path, "type")); }
+ResidualConfig::ResidualConfig() : ResidualConfig("pre_norm", Json::object()) {}
+
+ResidualConfig ResidualConfig::from_json(const Json& json, std::string_view path) {
+  const auto [type, options] = split_type(json, path, "an object with a type, or a type alone");
+  const ResidualEntry& entry = find_residual(type, join_path(path, "type"));
+  return {std::string(entry.name), entry.normalise(options, path)};
+}
+
+Json ResidualConfig::to_json() const { return with_type(type, options); }
 
 void ModelConfig::validate(std::string_view path) const {
   const std::string mixer_path = join_path(path, "mixer");
@@ -137,12 +162,8 @@ ModelConfig load_model_config(const std::string& path) {
 
 std::string model_config_help() {
   std::string text = help_table(config_help<ModelConfig>());
-  for (const MixerEntry* entry : mixer_registry()) {
-    text += fmt::format("\nmixer.type = {}: {} ({})\n", entry->name, entry->summary, entry->paper);
-    std::vector<FieldHelp> rows = entry->help();
-    for (FieldHelp& row : rows) row.key = "mixer." + row.key;
-    text += help_table(rows);
-  }
+  for (const MixerEntry* entry : mixer_registry()) text += entry_help("mixer", *entry);
+  for (const ResidualEntry* entry : residual_registry()) text += entry_help("residual", *entry);
   return text;
 }
 

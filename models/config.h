@@ -42,13 +42,19 @@ struct LayerMixers {
   Json to_json() const;
 };
 
+/// A residual by name, with its options as its registry (nn/residuals/residual.h) completed and checked them.
 struct ResidualConfig {
-  std::string type = "pre_norm";
+  static constexpr std::string_view kAllowed = "a residual";
 
-  static constexpr auto fields() {
-    return std::tuple{field("type", &ResidualConfig::type, "how branches join the stream (nn/residuals)")};
-  }
-  void validate(std::string_view path) const;
+  std::string type;
+  Json options;
+
+  /// pre_norm.
+  ResidualConfig();
+  ResidualConfig(std::string name, Json given) : type(std::move(name)), options(std::move(given)) {}
+  /// {"type": name, option: value, …}, or the name alone for an object with nothing else.
+  static ResidualConfig from_json(const Json& json, std::string_view path);
+  Json to_json() const;
 };
 
 struct NormConfig {
@@ -71,6 +77,7 @@ struct FeedForwardConfig {
   FeedForwardKind type = FeedForwardKind::swiglu;
   std::int64_t width = 0;
   bool bias = false;
+  double inner_dropout = 0;
   GateInit gate_init = GateInit::uniform;
 
   static constexpr auto fields() {
@@ -81,17 +88,25 @@ struct FeedForwardConfig {
               "inner features; 0 = 8/3 hidden_size, up to a multiple of 64 (swiglu), or 4 hidden_size",
               {.min = 0, .max = 1 << 22}),
         field("bias", &C::bias, "biases in its linear layers"),
+        field("inner_dropout", &C::inner_dropout, "share of the inner features set to 0 in training",
+              {.min = 0, .max = 1, .below_max = true}),
         field("gate_init", &C::gate_init, "first values of swiglu's gate; ones as the original HALO-S"),
     };
   }
   FeedForwardOptions options(double dropout) const {
-    return {.kind = type, .width = width, .bias = bias, .dropout = dropout, .gate_init = gate_init};
+    return {.kind = type,
+            .width = width,
+            .bias = bias,
+            .dropout = dropout,
+            .inner_dropout = inner_dropout,
+            .gate_init = gate_init};
   }
 };
 
-/// rope: rotated queries and keys (Su et al. 2021). learned: a table added to the embeddings. none: nothing.
-enum class PositionKind { rope, learned, none };
-constexpr std::array<std::string_view, 3> choices(PositionKind) { return {"rope", "learned", "none"}; }
+/// rope: rotated queries and keys (Su et al. 2021). learned: a table added to the embeddings. sinusoidal: sines and
+/// cosines added to them (nn/sinusoidal.h). none: nothing.
+enum class PositionKind { rope, learned, sinusoidal, none };
+constexpr std::array<std::string_view, 4> choices(PositionKind) { return {"rope", "learned", "sinusoidal", "none"}; }
 
 struct PositionConfig {
   PositionKind type = PositionKind::rope;
@@ -100,7 +115,8 @@ struct PositionConfig {
   static constexpr auto fields() {
     return std::tuple{
         field("type", &PositionConfig::type, "how the model knows positions"),
-        field("base", &PositionConfig::base, "rope: wavelengths run from 2π to about 2π·base", {.min = 1}),
+        field("base", &PositionConfig::base, "rope and sinusoidal: wavelengths run from 2π to about 2π·base",
+              {.min = 1}),
     };
   }
 };
@@ -118,6 +134,7 @@ struct ModelConfig {
   bool tie_embeddings = false;
   bool bias = false;
   double dropout = 0;
+  double embedding_dropout = 0;
   InitScheme init = InitScheme::scaled;
 
   static constexpr auto fields() {
@@ -136,6 +153,8 @@ struct ModelConfig {
         field("tie_embeddings", &C::tie_embeddings, "the head uses the embedding table"),
         field("bias", &C::bias, "biases in the mixers' linear layers"),
         field("dropout", &C::dropout, "share set to 0 in training", {.min = 0, .max = 1, .below_max = true}),
+        field("embedding_dropout", &C::embedding_dropout, "the same for the embeddings, positions added",
+              {.min = 0, .max = 1, .below_max = true}),
         field("init", &C::init, "first values: scaled with depth, or as the original HALO-S"),
     };
   }

@@ -58,7 +58,10 @@ std::int64_t ModelState::bytes() const {
 }
 
 LanguageModel::LanguageModel(const ModelConfig& config, TensorOptions options, Generator& generator)
-    : config_(config), globals_(config.global_rows()), max_tokens_(config.max_tokens()) {
+    : config_(config),
+      globals_(config.global_rows()),
+      max_tokens_(config.max_tokens()),
+      embedding_dropout_(config.embedding_dropout) {
   config_.validate("");
   require_input(config_.vocab_size > 0, "config", "vocab_size is 0; take it from a tokenizer or set it");
   Initializer init(config_.init, config_.hidden_size, config_.num_layers, generator, options);
@@ -70,6 +73,10 @@ LanguageModel::LanguageModel(const ModelConfig& config, TensorOptions options, G
     position_embedding_ = std::make_unique<Embedding>(max_tokens(), config_.hidden_size, init);
     add_module("pos_emb", *position_embedding_);
   }
+  if (config_.positions.type == PositionKind::sinusoidal)
+    sinusoids_ =
+        std::make_unique<SinusoidalPositions>(config_.hidden_size, config_.positions.base, max_tokens(), options);
+  add_module("embedding_dropout", embedding_dropout_);
   for (std::int64_t index = 0; index < config_.num_layers; ++index) {
     layers_.push_back(std::make_unique<Layer>(config_, index, init));
     add_module(fmt::format("layers.{}", index), *layers_.back());
@@ -86,20 +93,26 @@ bool LanguageModel::can_step() const {
   return std::all_of(layers_.begin(), layers_.end(), [](const auto& layer) { return layer->mixer().can_step(); });
 }
 
-/// token_emb[ids] (+ pos_emb[first_positions[b] + t]); no first_positions: 0 for every row.
-Tensor LanguageModel::embed(const Tensor& ids, std::span<const std::int64_t> first_positions) const {
-  const DType dtype = options().dtype;
-  const Tensor x = cast(token_embedding_->forward(ids), dtype);
-  if (!position_embedding_) return x;
+/// dropout(token_emb[ids] + positions); row b begins at first_positions[b], or at 0 when there are none.
+Tensor LanguageModel::embed(const Tensor& ids, std::span<const std::int64_t> first_positions) {
+  const Tensor x = cast(token_embedding_->forward(ids), options().dtype);
+  return embedding_dropout_.forward(add_positions(x, first_positions));
+}
+
+Tensor LanguageModel::add_positions(const Tensor& x, std::span<const std::int64_t> first_positions) {
+  if (!position_embedding_ && !sinusoids_) return x;
+  const std::int64_t tokens = x.size(1);
+  if (sinusoids_ && first_positions.empty()) return add(x, sinusoids_->first(tokens));
   std::vector<std::int64_t> positions;
-  const std::int64_t rows = first_positions.empty() ? 1 : ids.size(0);
+  const std::int64_t rows = first_positions.empty() ? 1 : x.size(0);
   for (std::int64_t b = 0; b < rows; ++b)
-    for (std::int64_t t = 0; t < ids.size(1); ++t) {
+    for (std::int64_t t = 0; t < tokens; ++t) {
       // Padding may lie past the table; its row does not matter.
       const std::int64_t position = t + (first_positions.empty() ? 0 : first_positions[static_cast<std::size_t>(b)]);
       positions.push_back(std::min(position, max_tokens() - 1));
     }
-  return add(x, cast(position_embedding_->forward(Tensor::from(positions, {rows, ids.size(1)})), dtype));
+  if (sinusoids_) return add(x, sinusoids_->at(positions, {rows, tokens}));
+  return add(x, cast(position_embedding_->forward(Tensor::from(positions, {rows, tokens})), x.dtype()));
 }
 
 /// x [B,T,C], tokens first_token … first_token+T-1 -> [B,S,C] with the global rows in front of the sequence or of each

@@ -1,6 +1,6 @@
 // models/language_model.h: the one model; every published architecture is a configuration of it.
 //
-//   x  = token_emb[ids] (+ pos_emb)                                         [B,T,C]
+//   x  = dropout(token_emb[ids] (+ pos_emb, or sines and cosines))          [B,T,C]
 //   x  = learned global rows inserted where the mixers want them            [B,S,C]
 //   x  = layer_L(… layer_1(x))     x ← x + mixer(norm x);  x ← x + ffn(norm x)
 //   x  = ln_f(x), global rows dropped                                       [B,T,C]
@@ -10,6 +10,7 @@
 #include "models/config.h"
 #include "models/layer.h"
 #include "nn/embedding.h"
+#include "nn/sinusoidal.h"
 #include "ops/cross_entropy.h"
 #include "tensor/random.h"
 
@@ -83,7 +84,8 @@ class LanguageModel : public Module {
   Tensor project(const Tensor& x) const;
 
  private:
-  Tensor embed(const Tensor& ids, std::span<const std::int64_t> first_positions) const;
+  Tensor embed(const Tensor& ids, std::span<const std::int64_t> first_positions);
+  Tensor add_positions(const Tensor& x, std::span<const std::int64_t> first_positions);
   Tensor insert_globals(const Tensor& x, std::int64_t first_token) const;
   Tensor drop_globals(const Tensor& x, std::int64_t tokens) const;
   Tensor run_layers(const Tensor& x, const SequenceInfo& info);
@@ -92,10 +94,12 @@ class LanguageModel : public Module {
 
   ModelConfig config_;
   GlobalRows globals_;
-  std::int64_t max_tokens_;                        // asked for at every token
-  Tensor global_memory_;                           // [G,C], if a mixer wants global rows
-  std::unique_ptr<Embedding> token_embedding_;     // [V,C]
-  std::unique_ptr<Embedding> position_embedding_;  // [max_tokens(),C], with learned positions
+  std::int64_t max_tokens_;                         // asked for at every token
+  Tensor global_memory_;                            // [G,C], if a mixer wants global rows
+  std::unique_ptr<Embedding> token_embedding_;      // [V,C]
+  std::unique_ptr<Embedding> position_embedding_;   // [max_tokens(),C], with learned positions
+  std::unique_ptr<SinusoidalPositions> sinusoids_;  // with sinusoidal positions
+  Dropout embedding_dropout_;
   std::vector<std::unique_ptr<Layer>> layers_;
   std::unique_ptr<Norm> final_norm_;
   std::unique_ptr<Linear> head_;  // none when tied: the token embedding serves

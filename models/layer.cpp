@@ -7,7 +7,7 @@ namespace {
 
 std::unique_ptr<Residual> make_residual(const ModelConfig& config, std::int64_t index, Initializer& init) {
   const ResidualContext context{config.hidden_size, config.num_layers, index, config.norm.options()};
-  return find_residual(config.residual.type).make(context, init);
+  return find_residual(config.residual.type).make(config.residual.options, context, init);
 }
 
 std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, std::int64_t index, Initializer& init) {

@@ -27,6 +27,7 @@ FeedForward::FeedForward(std::int64_t hidden_size, const FeedForwardOptions& opt
     : kind_(options.kind),
       w1_(hidden_size, inner_width(hidden_size, options), options.bias, init),
       w2_(inner_width(hidden_size, options), hidden_size, options.bias, init, LinearRole::residual_output),
+      inner_dropout_(options.inner_dropout),
       dropout_(options.dropout) {
   add_module("w1", w1_);
   add_module("w2", w2_);
@@ -34,13 +35,16 @@ FeedForward::FeedForward(std::int64_t hidden_size, const FeedForwardOptions& opt
     w3_ = make_gate(hidden_size, inner_width(hidden_size, options), options, init);
     add_module("w3", *w3_);
   }
+  add_module("inner_dropout", inner_dropout_);
   add_module("dropout", dropout_);
 }
 
 Tensor FeedForward::forward(const Tensor& x) const {
   const Tensor inner = w1_.forward(x);
-  if (kind_ == FeedForwardKind::swiglu) return dropout_.forward(w2_.forward(swiglu(inner, w3_->forward(x))));
-  return dropout_.forward(w2_.forward(gelu(inner, kind_ == FeedForwardKind::gelu ? Gelu::exact : Gelu::tanh)));
+  const Tensor active = kind_ == FeedForwardKind::swiglu
+                            ? swiglu(inner, w3_->forward(x))
+                            : gelu(inner, kind_ == FeedForwardKind::gelu ? Gelu::exact : Gelu::tanh);
+  return dropout_.forward(w2_.forward(inner_dropout_.forward(active)));
 }
 
 std::int64_t FeedForward::flops(std::int64_t rows) const {

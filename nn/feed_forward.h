@@ -23,6 +23,7 @@ struct FeedForwardOptions {
   std::int64_t width = 0;  // inner features; 0 = 8C/3 rounded up to a multiple of 64 for swiglu, 4C otherwise
   bool bias = false;
   double dropout = 0;                      // on the result
+  double inner_dropout = 0;                // on the inner features, after the activation
   GateInit gate_init = GateInit::uniform;  // swiglu only; uniform = drawn like W₁
 };
 
@@ -46,6 +47,7 @@ class FeedForward : public Module {
   Linear w1_;
   Linear w2_;
   std::unique_ptr<Linear> w3_;
+  Dropout inner_dropout_;
   Dropout dropout_;
 };
 

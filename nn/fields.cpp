@@ -191,9 +191,9 @@ void read_fields(const GroupRef& group, const Json& json, std::string_view path)
     return read_fields(group, Json{{"type", json}}, path);
   if (!json.is_object()) refuse(path, json, fmt::format("an object with the keys {}", fmt::join(names, ", ")));
   for (const auto& [key, value] : json.items()) {
-    require_input(std::find(names.begin(), names.end(), key) != names.end(), "config",
-                  "unknown key '{}'{} (known here: {})", join_path(path, key), suggestion(key, names),
-                  fmt::join(names, ", "));
+    require_input(std::find(names.begin(), names.end(), key) != names.end(), "config", "unknown key '{}'{} ({})",
+                  join_path(path, key), suggestion(key, names),
+                  names.empty() ? "this has no options" : fmt::format("known here: {}", fmt::join(names, ", ")));
   }
   if (group.adapt_defaults) group.adapt_defaults(group.value, json);
   for (const FieldRef& field : group.fields) {

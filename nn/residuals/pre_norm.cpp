@@ -3,9 +3,12 @@
 #include "ops/cast.h"
 #include "ops/elementwise.h"
 
+#include <nlohmann/json.hpp>
+
 namespace sq {
 
-PreNorm::PreNorm(const ResidualContext& context, Initializer& init) : norm_(context.hidden_size, context.norm, init) {
+PreNorm::PreNorm(const PreNormConfig&, const ResidualContext& context, Initializer& init)
+    : norm_(context.hidden_size, context.norm, init) {
   add_module("", norm_);
 }
 
@@ -14,13 +17,8 @@ Tensor PreNorm::apply(const Tensor& x, const Branch& branch) {
 }
 
 extern const ResidualEntry pre_norm_entry;
-const ResidualEntry pre_norm_entry = {
-    .name = "pre_norm",
-    .summary = "one stream: x + f(norm(x))",
-    .paper = "Xiong et al. 2020, On Layer Normalization in the Transformer Architecture",
-    .make = [](const ResidualContext& context, Initializer& init) -> std::unique_ptr<Residual> {
-      return std::make_unique<PreNorm>(context, init);
-    },
-};
+const ResidualEntry pre_norm_entry =
+    residual_entry<PreNormConfig, PreNorm>("pre_norm", "one stream: x + f(norm(x))",
+                                           "Xiong et al. 2020, On Layer Normalization in the Transformer Architecture");
 
 }  // namespace sq

@@ -5,10 +5,15 @@
 
 namespace sq {
 
+/// No options.
+struct PreNormConfig {
+  static constexpr auto fields() { return std::tuple{}; }
+};
+
 /// x + f(norm(x)) (Xiong et al. 2020, "On layer normalization in the transformer architecture").
 class PreNorm : public Residual {
  public:
-  PreNorm(const ResidualContext& context, Initializer& init);
+  PreNorm(const PreNormConfig& config, const ResidualContext& context, Initializer& init);
 
   /// x [B,T,C].
   Tensor apply(const Tensor& x, const Branch& branch) override;

@@ -6,6 +6,7 @@
 // `ln_1.weight`.
 #pragma once
 
+#include "nn/fields.h"
 #include "nn/init.h"
 #include "nn/norm.h"
 
@@ -36,13 +37,34 @@ struct ResidualContext {
   NormOptions norm;
 };
 
-/// One row of the table of residuals.
+/// One row of the table of residuals. `make` takes options as `normalise` returned them.
 struct ResidualEntry {
   std::string_view name;
   std::string_view summary;  // one sentence for help and documentation
   std::string_view paper;    // where the idea is from
-  std::unique_ptr<Residual> (*make)(const ResidualContext& context, Initializer& init);
+
+  /// Options as written (without "type") → all options, checked. Throws UsageError with keys under `path`.
+  Json (*normalise)(const Json& options, std::string_view path);
+  std::unique_ptr<Residual> (*make)(const Json& options, const ResidualContext& context, Initializer& init);
+  std::vector<FieldHelp> (*help)();
 };
+
+/// The row of a residual whose options are `Config`, a described struct (nn/fields.h), and whose class `Built` is made
+/// from (const Config&, const ResidualContext&, Initializer&).
+template <class Config, class Built>
+constexpr ResidualEntry residual_entry(std::string_view name, std::string_view summary, std::string_view paper) {
+  return {
+      .name = name,
+      .summary = summary,
+      .paper = paper,
+      .normalise = [](const Json& options,
+                      std::string_view path) { return config_to_json(config_from_json<Config>(options, path)); },
+      .make = [](const Json& options, const ResidualContext& context, Initializer& init) -> std::unique_ptr<Residual> {
+        return std::make_unique<Built>(config_from_json<Config>(options, "residual"), context, init);
+      },
+      .help = [] { return config_help<Config>(); },
+  };
+}
 
 /// In the order of nn/residuals/residuals.list.
 std::span<const ResidualEntry* const> residual_registry();

@@ -111,6 +111,20 @@ TEST_CASE("rules between fields") {
         "config: mixer.1 asks for other global rows than an entry before it; they must be the same");
 }
 
+TEST_CASE("a residual is a name, or a name with options") {
+  CHECK(read("{}").residual.to_json().dump() == R"({"type":"pre_norm"})");
+  CHECK(read(R"({"residual":"weighted"})").residual.to_json().dump() == R"({"type":"weighted","keep":0.9,"add":0.1})");
+  CHECK(config_to_json(read(R"({"residual":{"type":"weighted","add":1}})"))["residual"]["add"] == 1.0);
+  CHECK(model_error(R"({"residual":{"add":1}})") == "config: residual needs a text 'type'");
+  CHECK(model_error(R"({"residual":{"type":"pre_norm","add":1}})") ==
+        "config: unknown key 'residual.add' (this has no options)");
+  CHECK(model_error(R"({"residual":[]})") == "config: residual must be an object with a type, or a type alone");
+  CHECK(model_config_help().find("residual.keep") != std::string::npos);
+  Json settings = parse_json(R"({"residual":"weighted"})", "test");
+  apply_override(settings, "residual.keep=0.5");
+  CHECK(config_from_json<ModelConfig>(settings).residual.options["keep"] == 0.5);
+}
+
 TEST_CASE("options of HALO-S that exclude each other") {
   const auto error = [](const std::string& options) {
     return model_error(R"({"mixer":{"type":"halo_s",)" + options + "}}");

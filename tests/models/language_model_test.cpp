@@ -29,7 +29,10 @@ const std::vector<std::pair<std::string, std::string>>& kinds() {
        R"({"vocab_size":17,"hidden_size":16,"num_layers":2,"max_seq_len":64,"mixer":{"type":"dense","num_heads":4,"num_kv_heads":2}})"},
       {"gpt2",
        R"({"vocab_size":17,"hidden_size":16,"num_layers":2,"max_seq_len":64,"mixer":{"type":"dense","num_heads":4,"num_kv_heads":4},
-        "positions":{"type":"learned"},"feed_forward":{"type":"gelu_tanh","bias":true},"bias":true,"tie_embeddings":true})"}};
+        "positions":{"type":"learned"},"feed_forward":{"type":"gelu_tanh","bias":true},"bias":true,"tie_embeddings":true})"},
+      {"sinusoidal positions, weighted residual",
+       R"({"vocab_size":17,"hidden_size":15,"num_layers":2,"max_seq_len":64,"positions":"sinusoidal","residual":{"type":"weighted","keep":0.8},
+        "mixer":{"type":"dense","num_heads":3,"num_kv_heads":1},"feed_forward":{"type":"gelu","inner_dropout":0.5},"embedding_dropout":0.5})"}};
   return table;
 }
 
@@ -265,4 +268,17 @@ TEST_CASE("wrong input is refused with the numbers that clash" * doctest::test_s
       "mixer":{"type":"halo_s","num_heads":4,"num_kv_heads":2,"num_globals":1,"local_window":4,"graph":"faithful"}})");
   CHECK_FALSE(faithful->can_step());
   CHECK_THROWS_AS(faithful->make_state(1, 8), Error);
+}
+
+TEST_CASE("dropout of embeddings and of inner features acts in training only") {
+  for (const std::string extra : {R"("embedding_dropout":0.5)", R"("feed_forward":{"inner_dropout":0.5})"}) {
+    CAPTURE(extra);
+    const std::string base = R"({"vocab_size":17,"hidden_size":8,"num_layers":1,"max_seq_len":64,
+      "mixer":{"type":"dense","num_heads":1,"num_kv_heads":1})";
+    const auto model = make(base + "," + extra + "}"), plain = make(base + "}");
+    const Tensor ids = random_ids(1, 9);
+    CHECK(bit_equal(model->forward(ids), plain->forward(ids)));
+    model->train();
+    CHECK_FALSE(bit_equal(model->forward(ids), plain->forward(ids)));
+  }
 }
