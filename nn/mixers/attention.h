@@ -62,6 +62,8 @@ class Attention : public Module {
                         const NeighborRows& rows) const;
 
   const AttentionPlan& sizes() const { return options_.sizes; }
+  /// The share of weights that are set to 0 now.
+  double dropout_rate() const { return dropout_.rate(); }
   /// Of keys and values.
   TensorOptions tensor_options() const {
     const TensorOptions weights = q_proj_.weight().options();

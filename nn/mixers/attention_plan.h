@@ -1,6 +1,7 @@
 // nn/mixers/attention_plan.h: what the mixers built from query, key, value and output projections have in common.
 #pragma once
 
+#include "nn/json.h"
 #include "nn/mixers/plan.h"
 
 #include <string_view>
@@ -32,5 +33,14 @@ struct AttentionPlan {
 void check_head_groups(std::int64_t num_heads, std::int64_t num_kv_heads, std::string_view path);
 void check_head_size(std::int64_t hidden_size, std::int64_t num_heads, std::string_view path);
 void check_rotary(std::int64_t head_dim, bool rope, std::string_view path);
+
+/// Where options leave it out, there is a key/value head for each query head.
+void default_kv_heads(const Json& given, std::int64_t& num_kv_heads);
+/// D: `head_dim`, where 0 stands for hidden_size / num_heads.
+inline std::int64_t head_size(std::int64_t head_dim, std::int64_t hidden_size, std::int64_t num_heads) {
+  return head_dim > 0 ? head_dim : hidden_size / num_heads;
+}
+/// The rules for `head_dim`, except those of rotary positions. Throws UsageError with keys under `path`.
+void check_head_dim(std::int64_t head_dim, std::int64_t hidden_size, std::int64_t num_heads, std::string_view path);
 
 }  // namespace sq

@@ -14,11 +14,7 @@ AttentionPlan plan(const DenseConfig& config, const MixerContext& context) {
 void DenseConfig::validate(std::string_view path) const { check_head_groups(num_heads, num_kv_heads, path); }
 
 void DenseConfig::check(const MixerContext& context, std::string_view path) const {
-  if (head_dim == 0) check_head_size(context.hidden_size, num_heads, path);
-  constexpr std::int64_t kWidest = 1 << 18;
-  require_input(num_heads * head_size(context.hidden_size) <= kWidest, "config",
-                "{} is {} but num_heads times head_dim must be at most {}", join_path(path, "head_dim"), head_dim,
-                kWidest);
+  check_head_dim(head_dim, context.hidden_size, num_heads, path);
   check_rotary(head_size(context.hidden_size), context.rope, path);
 }
 

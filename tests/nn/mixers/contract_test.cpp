@@ -34,6 +34,9 @@ std::vector<MixerCase> cases() {
       {"halo_s", {{"num_heads", 4}, {"local_window", 8}, {"dilated_offsets", {1}}, {"globals", "summary"}}},
       {"halo_s",
        {{"num_heads", 4}, {"num_globals", 1}, {"local_window", 5}, {"globals", "summary"}, {"rotate_globals", true}}},
+      {"hopfield", {{"num_heads", 4}, {"num_kv_heads", 2}, {"temperature", 0.7}, {"iterations", 2}}},
+      {"sliding_window", {{"num_heads", 4}, {"num_kv_heads", 2}, {"window", 8}}},
+      {"sliding_window", {{"num_heads", 3}, {"num_kv_heads", 1}, {"head_dim", 6}, {"window", 15}}},
   };
   std::vector<MixerCase> result;
   for (const MixerEntry* entry : mixer_registry()) {
