@@ -1,6 +1,8 @@
 // subquad bench ops: single operations at the shapes of a small language model, forward and with backward.
 #include "autograd/engine.h"
 #include "ops/adamw.h"
+#include "ops/block_retrieval.h"
+#include "ops/cast.h"
 #include "ops/concat.h"
 #include "ops/cross_entropy.h"
 #include "ops/cumsum.h"
@@ -204,7 +206,27 @@ std::vector<Case> attention_cases() {
   for (std::int64_t i = 0; i < kRows; ++i)
     for (std::int64_t j = 0; j < kRows; ++j) past.push_back(j <= i ? 1.0f : 0.0f);
   const Tensor mask = Tensor::from(past, {kRows, kRows});
+  constexpr std::int64_t kBlock = 32, kBlocks = kRows / kBlock;
+  const Tensor r = leaf({1, kHeads, kBlocks, kHeadWidth}), h = leaf({1, kHeads, kBlocks, kHeadWidth});
+  const Tensor states = leaf({1, kHeads, kBlocks, kHeadWidth, kHeadWidth});
+  std::vector<std::uint8_t> earlier;  // 1 where the column is before the row
+  for (std::int64_t i = 0; i < kBlocks; ++i)
+    for (std::int64_t j = 0; j < kBlocks; ++j) earlier.push_back(j < i ? 1 : 0);
+  const Tensor visible = Tensor::from(earlier, {kBlocks, kBlocks});
+  const double memory = kHeads * kHeadWidth * kHeadWidth;
   return {
+      {"block_retrieval",
+       {q, r, h, states},
+       [=] { return block_retrieval(q, r, h, states, kBlock); },
+       [=] {
+         const Tensor scores = mul(matmul(r, transpose(h, 2, 3)), 1 / std::sqrt(static_cast<double>(kHeadWidth)));
+         const Tensor p = mul(softmax(where(visible, scores, Tensor::full({}, -1e9))), cast(visible, DType::f32));
+         const Tensor mixtures = matmul(p, reshape(states, {1, kHeads, kBlocks, kHeadWidth * kHeadWidth}));
+         const Tensor by_block = reshape(q, {1, kHeads, kBlocks, kBlock, kHeadWidth});
+         return reshape(matmul(by_block, reshape(mixtures, states.shape())), shape);
+       },
+       {.flops = memory * (2.0 * kRows + 1.0 * kBlocks * kBlocks),
+        .bytes = 4 * (2.0 * kRows * kWidth + kBlocks * memory)}},
       {"linear_attention",
        {q, k, v},
        [=] { return linear_attention(q, k, v).y; },
