@@ -18,7 +18,11 @@ struct Options {
 };
 
 void run(const Options& o) {
-  const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(std::filesystem::path(o.model) / kTokenizerFile);
+  const std::filesystem::path folder = o.model;
+  require_input(std::filesystem::exists(folder / kTokenizerFile) || !std::filesystem::exists(folder / kConfigFile),
+                "generate", "'{}' has no {}: the model reads ids and no text; see subquad logits --ids", o.model,
+                kTokenizerFile);
+  const std::unique_ptr<Tokenizer> tokenizer = load_tokenizer(folder / kTokenizerFile);
   const std::unique_ptr<LanguageModel> model = load_model(o.model, o.common.options());
   require_tokenizer_fits(*tokenizer, model->config().vocab_size, o.model);
   TextOptions options = o.text;

@@ -8,6 +8,7 @@
 #include "tensor/cuda/build.h"
 #include "tensor/cuda/context.h"
 #include "tools/cli.h"
+#include "train/data/tasks.h"
 
 #include <fmt/ranges.h>
 
@@ -47,6 +48,7 @@ Json gather_info() {
                               {"free_bytes", cuda::free_bytes(gpu)}});
     }
   for (const MixerEntry* entry : mixer_registry()) info["mixers"].push_back(entry->name);
+  for (const TaskEntry& task : task_registry()) info["tasks"].push_back(task.name);
   for (const Preset& preset : presets()) info["presets"].push_back(preset.name);
   return info;
 }
@@ -72,6 +74,7 @@ void print_for_people(const Json& info) {
                      gpu["compute_capability"].get<std::string>(), gpu["free_bytes"].get<double>() * 1e-9,
                      gpu["total_bytes"].get<double>() * 1e-9, text("cuda_driver")));
   line("mixers", fmt::format("{}", fmt::join(info["mixers"].get<std::vector<std::string>>(), ", ")));
+  line("tasks", fmt::format("{}", fmt::join(info["tasks"].get<std::vector<std::string>>(), ", ")));
   line("presets", fmt::format("{}", fmt::join(info["presets"].get<std::vector<std::string>>(), ", ")));
 }
 

@@ -5,13 +5,14 @@
 #include "train/run.h"
 
 #include <csignal>
+
 namespace sq::cli {
 namespace {
 
 struct Options {
   Common common;
-  std::string preset, config, out;
-  std::vector<std::string> settings, data;
+  std::string preset, config, out, task;
+  std::vector<std::string> settings, task_settings, data;
   std::int64_t steps = 0, batch_size = 0, context = 0, eval_every = 0, save_every = 0;
   double learning_rate = 0;
   bool resume = false, force = false;
@@ -25,9 +26,26 @@ void request_stop(int signal) {
   std::signal(signal, SIG_DFL);
 }
 
+/// --task and --task-set as overrides. The length of a task's samples is the context.
+void add_task(const Options& o, const CLI::App& command, std::vector<std::string>& result) {
+  if (!o.task.empty()) {
+    require_input(o.data.empty(), "--task", "a task makes its own data; leave out --data");
+    result.push_back(fmt::format("training.data.task={}", find_task(o.task, "--task").name));
+  }
+  require_input(o.task_settings.empty() || !o.task.empty(), "--task-set", "it needs --task NAME beside it");
+  for (const std::string& setting : o.task_settings) {
+    constexpr std::string_view kLength = "length=";
+    const bool length = setting.starts_with(kLength);
+    require_input(!length || command.count("--context") == 0, "--task-set",
+                  "length is what --context says; give one of them");
+    result.push_back(length ? "training.context=" + setting.substr(kLength.size()) : "training.data.task." + setting);
+  }
+}
+
 /// Flags that stand for keys of the configuration, as overrides in the order of --set.
 std::vector<std::string> overrides(const Options& o, const CLI::App& command) {
   std::vector<std::string> result = o.settings;
+  add_task(o, command, result);
   const auto add = [&](const char* flag, const char* key, const auto& value) {
     if (command.count(flag) > 0) result.push_back(fmt::format("training.{}={}", key, value));
   };
@@ -55,7 +73,7 @@ RunConfig make_config(const Options& o, const CLI::App& command, std::vector<std
   return config_from_json<RunConfig>(document, "");
 }
 
-void report(const Options& o, const RunResult& result) {
+void report(const Options& o, const RunResult& result, bool has_tokenizer) {
   const TrainingResult& t = result.training;
   if (o.common.json) {
     Json line{{"out", o.out},
@@ -68,6 +86,7 @@ void report(const Options& o, const RunResult& result) {
     if (result.validation) {
       line["val_loss"] = result.validation->loss;
       line["val_perplexity"] = perplexity(result.validation->loss);
+      if (result.validation->accuracy) line["val_accuracy"] = *result.validation->accuracy;
     }
     print_line(line);
   }
@@ -77,8 +96,9 @@ void report(const Options& o, const RunResult& result) {
     return;
   }
   if (result.validation) say(o.common, "validation: {}", describe(*result.validation, result.protocol));
-  say(o.common, "{} steps, {} tokens in {:.1f} s; the model is in {}; try: subquad generate --model {} --prompt TEXT",
-      t.step, t.tokens, t.seconds, o.out, o.out);
+  say(o.common, "{} steps, {} tokens in {:.1f} s; the model is in {}; {}", t.step, t.tokens, t.seconds, o.out,
+      has_tokenizer ? fmt::format("try: subquad generate --model {} --prompt TEXT", o.out)
+                    : fmt::format("it reads ids and no text: subquad logits --model {} --ids 1,2,3 --out FILE", o.out));
 }
 
 void run(const Options& o, const CLI::App& command) {
@@ -103,20 +123,28 @@ void run(const Options& o, const CLI::App& command) {
   std::signal(SIGTERM, request_stop);
   const RunResult result = training.run();
   progress.finish();
-  report(o, result);
+  report(o, result, training.data().tokenizer != nullptr);
 }
 
 }  // namespace
 
 void add_train(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("train", "train a model on text files, or on the text inside this program");
+  CLI::App* command =
+      app.add_subcommand("train", "train a model on text files, on the text inside this program, or on a made-up task");
   command->add_option("--preset", o->preset, "a ready configuration; subquad info lists them");
   command->add_option("--config", o->config, "a configuration file: {\"model\": {...}, \"training\": {...}}");
   command->add_option("--set", o->settings, "key=value over the configuration, e.g. mixer.local_window=32")
       ->take_all()
       ->expected(1);
   command->add_option("--data", o->data, "text or .jsonl files; none: the embedded corpus")->take_all();
+  command->add_option("--task", o->task,
+                      "a made-up task instead of --data: copy, needle, mqar, …; subquad info lists them");
+  command
+      ->add_option("--task-set", o->task_settings,
+                   "key=value, an option of the task, or length=N, ids of a sample (as --context)")
+      ->take_all()
+      ->expected(1);
   command->add_option("--out", o->out, "folder for model, checkpoints and metrics.jsonl")->required();
   command->add_option("--steps", o->steps, "updates in all");
   command->add_option("--batch-size", o->batch_size, "sequences per update (times training.accumulation)");

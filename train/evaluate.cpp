@@ -33,7 +33,7 @@ std::optional<Evaluation> evaluate(Module& model, const LossFunction& loss, cons
   const NoGrad no_grad;
   const KeepGenerator keep_generator;
   double sum = 0, weight = 0;
-  std::int64_t targets = 0;
+  std::int64_t targets = 0, right = 0;
   Batch batch;
   for (std::int64_t begin = 0; begin < data.size(); begin += options.batch_size) {
     if (options.stop && options.stop->load(std::memory_order_relaxed)) return {};
@@ -43,12 +43,16 @@ std::optional<Evaluation> evaluate(Module& model, const LossFunction& loss, cons
         static_cast<std::int64_t>(batch.y.size()) - std::count(batch.y.begin(), batch.y.end(), kIgnoreTarget);
     if (counted == 0) continue;
     const double share = options.mean_of_batches ? 1 : static_cast<double>(counted);
-    sum += share * loss(batch.inputs(), batch.targets()).item();
+    const Tensor ids = batch.inputs(), wanted = batch.targets();
+    sum += share * loss(ids, wanted).item();
+    if (options.right_answers) right += options.right_answers(ids, wanted);
     weight += share;
     targets += counted;
   }
   require_input(targets > 0, "evaluate", "the data have no target that counts");
-  return Evaluation{sum / weight, targets};
+  Evaluation result{.loss = sum / weight, .targets = targets};
+  if (options.right_answers) result.accuracy = static_cast<double>(right) / static_cast<double>(targets);
+  return result;
 }
 
 double perplexity(double loss) { return std::exp(loss); }
@@ -61,6 +65,7 @@ double bits_per_byte(const Evaluation& evaluation, std::int64_t bytes) {
 std::string describe(const Evaluation& evaluation, const EvaluationProtocol& protocol) {
   std::string text = fmt::format("loss {:.4f} nats per {}, perplexity {:.4g}", evaluation.loss, protocol.unit,
                                  perplexity(evaluation.loss));
+  if (evaluation.accuracy) text += fmt::format(", {:.2f} % right", 100 * *evaluation.accuracy);
   if (protocol.bytes > 0) text += fmt::format(", {:.4f} bits per byte", bits_per_byte(evaluation, protocol.bytes));
   return text + fmt::format(" ({} {}s, window {}, stride {})", evaluation.targets, protocol.unit, protocol.window,
                             protocol.stride);

@@ -14,8 +14,13 @@ namespace sq {
 /// (ids i64[B,T], targets i64[B,T]) → the mean loss in nats over the targets that are not kIgnoreTarget, a scalar.
 using LossFunction = std::function<Tensor(const Tensor& ids, const Tensor& targets)>;
 
+/// (ids, targets) as above → how many targets that are not kIgnoreTarget are the likeliest token.
+using RightAnswers = std::function<std::int64_t(const Tensor& ids, const Tensor& targets)>;
+
 struct EvaluateOptions {
   std::int64_t batch_size = 8;
+  /// Adds Evaluation::accuracy when set.
+  RightAnswers right_answers = {};
   /// Mean over batches instead of over targets, as the original HALO-S does.
   bool mean_of_batches = false;
   /// When set and true, evaluation stops between two batches.
@@ -25,6 +30,8 @@ struct EvaluateOptions {
 struct Evaluation {
   double loss = 0;           // mean, in nats per target
   std::int64_t targets = 0;  // that counted
+  /// Share of them that were the likeliest token; with EvaluateOptions::right_answers.
+  std::optional<double> accuracy = {};
 };
 
 /// The mean loss over all items of `data`, in order, in evaluation mode and without recording. Afterwards the module's

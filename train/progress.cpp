@@ -51,6 +51,7 @@ std::string progress_line(const StepReport& report, double seconds_left, int wid
     line = fmt::format("step {}", report.step);
   line += fmt::format("  loss {:.4f}", report.smoothed_loss);
   if (report.val_loss) line += fmt::format("  val {:.4f}", *report.val_loss);
+  if (report.val_accuracy) line += fmt::format("  {:.1f} % right", 100 * *report.val_accuracy);
   line += fmt::format("  {} tokens/s", short_number(report.tokens_per_s));
   if (seconds_left >= 0) line += fmt::format("  {} left", duration_text(seconds_left));
   return line.substr(0, static_cast<std::size_t>(std::max(width, 1)));

@@ -10,7 +10,8 @@
 namespace sq {
 
 /// "[=====>     ] 1200/2000  loss 1.842  val 1.901  12.3k tokens/s  1 min 20 s left", cut to `width` columns.
-/// Without a known last step: "step 1200  loss …". `seconds_left` below 0 = not known.
+/// Behind val the share of right answers where it was counted. Without a known last step: "step 1200  loss …".
+/// `seconds_left` below 0 = not known.
 std::string progress_line(const StepReport& report, double seconds_left, int width);
 
 /// "47 s", "3 min 05 s", "2 h 07 min", "3 d 04 h".

@@ -2,6 +2,7 @@
 
 #include "models/model_folder.h"
 #include "tensor/file.h"
+#include "train/answers.h"
 
 #include <nlohmann/json.hpp>
 
@@ -91,9 +92,10 @@ TrainingRun::TrainingRun(const RunConfig& config, RunOptions options) : config_(
 
   open_run_folder(options_.folder, options_.start);
   TrainingJob job{.model = *model_,
-                  .loss = [this](const Tensor& ids, const Tensor& targets) { return model_->loss(ids, targets); },
+                  .loss = [this](const Tensor& ids, const Tensor& targets) { return loss(ids, targets); },
                   .data = std::move(data_.batches)};
   job.validation = data_.validation;
+  job.right_answers = right_answers();
   job.folder = options_.folder;
   job.config = config_to_json(config_);
   job.free_config.assign(kFreeKeys.begin(), kFreeKeys.end());
@@ -116,13 +118,22 @@ void TrainingRun::save() {
   save_model(options_.folder, *model_);
 }
 
+Tensor TrainingRun::loss(const Tensor& ids, const Tensor& targets) {
+  return data_.asks ? answer_loss(*model_, ids, targets) : model_->loss(ids, targets);
+}
+
+RightAnswers TrainingRun::right_answers() {
+  if (!data_.asks) return {};
+  return [this](const Tensor& ids, const Tensor& targets) { return count_right_answers(*model_, ids, targets); };
+}
+
 RunResult TrainingRun::run() {
   RunResult result;
   result.training = trainer_->run();
   if (result.training.interrupted || !data_.whole_validation) return result;
-  const auto loss = [this](const Tensor& ids, const Tensor& targets) { return model_->loss(ids, targets); };
-  result.validation = evaluate(*model_, loss, *data_.whole_validation,
-                               {.batch_size = config_.training.batch_size, .stop = options_.stop});
+  result.validation = evaluate(
+      *model_, [this](const Tensor& ids, const Tensor& targets) { return loss(ids, targets); }, *data_.whole_validation,
+      {.batch_size = config_.training.batch_size, .right_answers = right_answers(), .stop = options_.stop});
   result.protocol = {.window = config_.training.context,
                      .stride = config_.training.context,
                      .unit = data_.unit,

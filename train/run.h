@@ -52,6 +52,8 @@ class TrainingRun {
 
  private:
   void save();
+  Tensor loss(const Tensor& ids, const Tensor& targets);
+  RightAnswers right_answers();
 
   RunConfig config_;
   RunOptions options_;

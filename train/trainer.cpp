@@ -90,12 +90,13 @@ TrainingResult Trainer::run() {
     if (job_.on_step) job_.on_step(report);
     if (options_.save_every > 0 && counters_.step % options_.save_every == 0 && !limit_reached()) try_to_save();
   }
-  if (outcome == Outcome::data_ended && job_.validation) counters_.val_loss = validation_loss();
+  if (outcome == Outcome::data_ended && job_.validation) remember(validate_model());
   save();
   result.interrupted = outcome == Outcome::stopped;
   result.step = counters_.step;
   result.smoothed_loss = smoothed_loss();
   result.val_loss = counters_.val_loss;
+  result.val_accuracy = counters_.val_accuracy;
   result.epochs = counters_.epochs;
   result.tokens = counters_.tokens - tokens_before;
   result.peak_memory_bytes = memory_statistics(default_device()).peak;
@@ -234,12 +235,14 @@ void Trainer::count_step(StepReport& report) {
 /// then finished later.
 bool Trainer::finish_step(StepReport& report) {
   if (job_.validation && evaluation_due(report)) {
-    report.val_loss = validation_loss();
-    if (!report.val_loss) {
+    const std::optional<Evaluation> evaluation = validate_model();
+    if (!evaluation) {
       counters_.open = report;
       return false;
     }
-    counters_.val_loss = report.val_loss;
+    remember(evaluation);
+    report.val_loss = evaluation->loss;
+    report.val_accuracy = evaluation->accuracy;
     if (report.ends_epoch) counters_.epochs.back().val_loss = report.val_loss;
   }
   if (counters_.open) saved_step_ = -1;  // what was saved lacks the evaluation
@@ -262,11 +265,22 @@ bool Trainer::evaluation_due(const StepReport& report) const {
 }
 
 /// Nothing when the run is stopped meanwhile.
-std::optional<double> Trainer::validation_loss() {
-  const auto evaluation = evaluate(
+std::optional<Evaluation> Trainer::validate_model() {
+  EvaluateOptions options{
+      .batch_size = options_.eval_batch_size, .mean_of_batches = options_.faithful, .stop = job_.stop};
+  if (job_.right_answers)
+    options.right_answers = [this](const Tensor& ids, const Tensor& targets) {
+      const Autocast precision(options_.dtype);
+      return job_.right_answers(ids, targets);
+    };
+  return evaluate(
       job_.model, [this](const Tensor& ids, const Tensor& targets) { return loss(ids, targets); }, *job_.validation,
-      {.batch_size = options_.eval_batch_size, .mean_of_batches = options_.faithful, .stop = job_.stop});
-  return evaluation ? std::optional(evaluation->loss) : std::nullopt;
+      options);
+}
+
+void Trainer::remember(const std::optional<Evaluation>& evaluation) {
+  counters_.val_loss = evaluation ? std::optional(evaluation->loss) : std::nullopt;
+  counters_.val_accuracy = evaluation ? evaluation->accuracy : std::nullopt;
 }
 
 void Trainer::write_metrics(const StepReport& report) {
@@ -275,6 +289,7 @@ void Trainer::write_metrics(const StepReport& report) {
                {"grad_norm", report.grad_norm}, {"tokens", report.tokens}, {"tokens_per_s", report.tokens_per_s}};
   if (options_.dtype == DType::f16) line["loss_scale"] = report.loss_scale;
   if (report.val_loss) line["val_loss"] = *report.val_loss;
+  if (report.val_accuracy) line["val_accuracy"] = *report.val_accuracy;
   if (!report.skipped.empty()) line["skipped"] = report.skipped;
   const bool refused = !metrics_->append(line);
   if (refused && !metrics_refused_)

@@ -70,6 +70,7 @@ struct StepReport {
   bool overflowed = false;   // because f16 gradients overflowed, which a smaller loss scale mends
   double loss_scale = 1;     // of this step
   std::optional<double> val_loss = {};
+  std::optional<double> val_accuracy = {};  // with TrainingJob::right_answers
 };
 
 struct EpochReport {
@@ -82,7 +83,8 @@ struct TrainingResult {
   bool interrupted = false;
   std::int64_t step = 0;
   double smoothed_loss = 0;
-  std::optional<double> val_loss = {};   // the last one measured
+  std::optional<double> val_loss = {};  // the last one measured
+  std::optional<double> val_accuracy = {};
   std::vector<EpochReport> epochs = {};  // since the run began
   std::int64_t tokens = 0;               // in this call
   double seconds = 0;                    // of this call's steps
@@ -95,6 +97,7 @@ struct TrainingJob {
   LossFunction loss;
   std::unique_ptr<BatchSource> data;
   std::shared_ptr<const Dataset> validation = {};  // may be absent
+  RightAnswers right_answers = {};                 // counted on it where set
   std::filesystem::path folder = {};               // metrics.jsonl and checkpoints/ (see open_run_folder); empty = none
   Json config = Json::object();                    // kept in checkpoints; must be the same on resuming,
   std::vector<std::string_view> free_config = {};  // these keys aside (see require_same_config)
@@ -137,6 +140,7 @@ class Trainer {
     double smoothed_loss = 0, smoothed_weight = 0;  // moving sums of loss and of 1
     double epoch_loss = 0, epoch_weight = 0;        // Σ weight · loss and Σ weight over the epoch so far
     std::optional<double> val_loss = {};            // the last one measured
+    std::optional<double> val_accuracy = {};
     std::vector<EpochReport> epochs;
     std::optional<StepReport> open;  // a step done but for its evaluation, which was interrupted
   };
@@ -159,7 +163,8 @@ class Trainer {
   bool finish_step(StepReport& report);
   void end_epoch();
   bool evaluation_due(const StepReport& report) const;
-  std::optional<double> validation_loss();
+  std::optional<Evaluation> validate_model();
+  void remember(const std::optional<Evaluation>& evaluation);
   void write_metrics(const StepReport& report);
   [[noreturn]] void give_up(const StepReport& report);
   std::string find_culprit();

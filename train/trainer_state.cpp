@@ -66,6 +66,7 @@ Json Trainer::state_json() const {
           {"smoothed_loss", {{"sum", counters_.smoothed_loss}, {"weight", counters_.smoothed_weight}}},
           {"epoch_so_far", {{"loss_sum", counters_.epoch_loss}, {"weight", counters_.epoch_weight}}},
           {"val_loss", number(counters_.val_loss)},
+          {"val_accuracy", number(counters_.val_accuracy)},
           {"epochs", epochs},
           {"step_to_evaluate", to_json(counters_.open)},
           {"loss_scale", {{"value", loss_scale_.value()}, {"good_steps", loss_scale_.good_steps()}}},
@@ -85,6 +86,7 @@ void Trainer::restore_state(const Json& state) {
   p.epoch_loss = state.at("epoch_so_far").at("loss_sum").get<double>();
   p.epoch_weight = state.at("epoch_so_far").at("weight").get<double>();
   p.val_loss = read_number(state.at("val_loss"));
+  if (state.contains("val_accuracy")) p.val_accuracy = read_number(state.at("val_accuracy"));
   for (const Json& epoch : state.at("epochs"))
     p.epochs.push_back({.epoch = epoch.at("epoch").get<std::int64_t>(),
                         .train_loss = read_number(epoch.at("train_loss")).value_or(kNaN),

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "models/config.h"
+#include "train/data/tasks.h"
 #include "train/schedule.h"
 
 namespace sq {
@@ -14,10 +15,10 @@ enum class TokenizerKind { byte, character, word };
 constexpr std::array<std::string_view, 3> choices(TokenizerKind) { return {"byte", "char", "word"}; }
 
 /// automatic: by the file's name, jsonl for *.jsonl, else text. stream: files of any size in order, through a shuffle
-/// buffer. copy, needle: made-up tasks without a file.
-enum class DataKind { automatic, text, jsonl, jsonl_lazy, stream, copy, needle };
-constexpr std::array<std::string_view, 7> choices(DataKind) {
-  return {"auto", "text", "jsonl", "jsonl_lazy", "stream", "copy", "needle"};
+/// buffer.
+enum class DataKind { automatic, text, jsonl, jsonl_lazy, stream };
+constexpr std::array<std::string_view, 5> choices(DataKind) {
+  return {"auto", "text", "jsonl", "jsonl_lazy", "stream"};
 }
 
 struct DataConfig {
@@ -26,15 +27,14 @@ struct DataConfig {
   double validation_fraction = 0.1;
   std::string text_field = "text";
   std::int64_t shuffle_buffer = 10000;
-  std::int64_t task_items = 80;
-  std::int64_t task_vocab = 50;
-  std::int64_t pattern_length = 8;
-  std::int64_t needle_distance = 100;
+  TaskConfig task = {};
+  std::int64_t task_items = 0;
+  std::int64_t task_validation_items = 500;
 
   static constexpr auto fields() {
     using C = DataConfig;
     return std::tuple{
-        field("kind", &C::kind, "how files are read, or a made-up task"),
+        field("kind", &C::kind, "how files are read"),
         field("stride", &C::stride,
               "ids between two windows; 0 = windows at random places (text), the first window of each line (jsonl)",
               {.min = 0, .max = 1 << 30}),
@@ -42,10 +42,10 @@ struct DataConfig {
               {.min = 0, .max = 1, .below_max = true}),
         field("text_field", &C::text_field, "jsonl: the key of the text"),
         field("shuffle_buffer", &C::shuffle_buffer, "stream: windows held for mixing", {.min = 1, .max = 1 << 30}),
-        field("task_items", &C::task_items, "copy, needle: items", {.min = 1, .max = 1 << 30}),
-        field("task_vocab", &C::task_vocab, "copy, needle: ids", {.min = 4, .max = 1 << 30}),
-        field("pattern_length", &C::pattern_length, "copy: ids that repeat", {.min = 1, .max = 1 << 30}),
-        field("needle_distance", &C::needle_distance, "needle: positions from the value to the question",
+        field("task", &C::task, "a made-up task instead of files; its samples are training.context ids long"),
+        field("task_items", &C::task_items, "task: samples to train on, again and again; 0 = always new ones",
+              {.min = 0, .max = 1 << 30}),
+        field("task_validation_items", &C::task_validation_items, "task: samples to validate on",
               {.min = 1, .max = 1 << 30}),
     };
   }

@@ -1,9 +1,7 @@
 #include "train/training_data.h"
 
-#include "train/data/copy_task.h"
 #include "train/data/corpus.h"
 #include "train/data/jsonl.h"
-#include "train/data/needle_task.h"
 #include "train/data/streaming.h"
 #include "train/data/windows.h"
 
@@ -14,16 +12,15 @@ namespace {
 
 using Paths = std::span<const std::filesystem::path>;
 
-/// Made-up tasks are validated on items of their own.
-constexpr std::uint64_t kValidationSeedOffset = 1'000'003;
-
 std::string_view kind_name(TokenizerKind kind) { return choices(kind)[static_cast<std::size_t>(kind)]; }
 
 std::uint64_t seed_of(const TrainingConfig& training) { return static_cast<std::uint64_t>(training.seed); }
 
-std::unique_ptr<BatchSource> epoch_batches(const TrainingConfig& training, std::shared_ptr<const Dataset> items) {
+std::unique_ptr<BatchSource> epoch_batches(const TrainingConfig& training, std::shared_ptr<const Dataset> items,
+                                           bool shuffle = true) {
   EpochOptions options;
   options.batch_size = training.batch_size;
+  options.shuffle = shuffle;
   options.seed = seed_of(training);
   return std::make_unique<EpochBatches>(std::move(items), options);
 }
@@ -109,17 +106,19 @@ void use_stream(TrainingData& data, const TrainingConfig& training, Paths files)
   data.remarks.push_back("streamed data has no validation part; measure with the eval command on a file of its own");
 }
 
-template <class Task, class Options>
-void use_task(TrainingData& data, const TrainingConfig& training, Options options) {
-  options.vocab_size = training.data.task_vocab;
-  options.length = training.context;
-  options.items = training.data.task_items;
-  options.seed = seed_of(training);
-  options.answer_only = true;
-  data.vocab_size = options.vocab_size;
-  data.batches = epoch_batches(training, std::make_shared<Task>(options));
-  options.seed += kValidationSeedOffset;
-  data.whole_validation = std::make_shared<Task>(options);
+/// Samples of a made-up task; those to validate on are another stream.
+void use_task(TrainingData& data, const TrainingConfig& training) {
+  const DataConfig& d = training.data;
+  const auto part = [&](TaskPart which, std::int64_t items) {
+    return d.task.data(training.context, seed_of(training), which, items);
+  };
+  data.vocab_size = d.task.make(training.context)->vocab_size();
+  data.unit = "answer";
+  data.asks = true;
+  const bool always_new = d.task_items == 0;
+  data.batches =
+      epoch_batches(training, part(TaskPart::training, always_new ? TaskData::kAll : d.task_items), !always_new);
+  data.whole_validation = part(TaskPart::validation, d.task_validation_items);
 }
 
 DataKind resolve_kind(const TrainingConfig& training, Paths files) {
@@ -139,23 +138,20 @@ TrainingData make_training_data(const TrainingConfig& training, Paths files,
                                 std::shared_ptr<const Tokenizer> tokenizer) {
   TrainingData data;
   data.tokenizer = std::move(tokenizer);
-  const DataKind kind = resolve_kind(training, files);
-  const bool task = kind == DataKind::copy || kind == DataKind::needle;
-  require_input(!task || files.empty(), "data", "data.kind {} makes its own data; leave out the files",
-                choices(kind)[static_cast<std::size_t>(kind)]);
-  switch (kind) {
+  if (!training.data.task.is_none()) {
+    require_input(files.empty() && training.data.kind == DataKind::automatic, "data",
+                  "the task {} makes its own data; leave out files and data.kind", training.data.task.type);
+    use_task(data, training);
+    data.validation = some_of(training, data.whole_validation);
+    return data;
+  }
+  switch (resolve_kind(training, files)) {
     case DataKind::jsonl:
     case DataKind::jsonl_lazy:
       use_jsonl(data, training, files);
       break;
     case DataKind::stream:
       use_stream(data, training, files);
-      break;
-    case DataKind::copy:
-      use_task<CopyTask>(data, training, CopyOptions{.pattern_length = training.data.pattern_length});
-      break;
-    case DataKind::needle:
-      use_task<NeedleTask>(data, training, NeedleOptions{.distance = training.data.needle_distance});
       break;
     case DataKind::automatic:
     case DataKind::text: {

@@ -96,7 +96,7 @@ TEST_CASE("every kind of data trains") {
   for (const std::string& data : std::vector<std::string>{
            "", "--data " + text, "--data " + jsonl.string(), "--data " + jsonl.string() + " --set data.kind=jsonl_lazy",
            "--data " + jsonl.string() + " --set data.kind=stream", "--data " + text + " --set tokenizer=word",
-           "--set data.kind=copy", "--set data.kind=needle --set data.needle_distance=5"}) {
+           "--task copy", "--task needle --task-set distance=5"}) {
     CAPTURE(data);
     const auto out = folder.path() / std::to_string(number++);
     const ToolResult result = run_tool(kSmall + data + " --steps 2 --out " + out.string() + " --json");
@@ -105,6 +105,55 @@ TEST_CASE("every kind of data trains") {
     CHECK(result.json()["step"] == 2);
     CHECK(std::filesystem::exists(out / "model.safetensors"));
   }
+}
+
+TEST_CASE("a task trains on samples of its own, counts right answers, and goes on to the same bytes") {
+  const TemporaryFolder folder;
+  const auto start = [&](const std::string& name) {
+    return kSmall +
+           "--task mqar --task-set pairs=2 --task-set vocab_size=16 --task-set length=8 --eval-every 2 --json --out " +
+           (folder.path() / name).string();
+  };
+  const std::string command = start("whole");
+  // kSmall says --context, which is the length already.
+  check_refused(command, "length is what --context says; give one of them");
+  const auto without = [](std::string text, const std::string& part) {
+    return text.erase(text.find(part), part.size());
+  };
+  const auto run = [&](const std::string& name, const std::string& more) {
+    return run_tool(without(start(name), "--context 16 ") + more);
+  };
+  const ToolResult whole = run("whole", " --steps 6");
+  CAPTURE(whole.err);
+  REQUIRE(whole.status == 0);
+  CHECK(whole.json()["val_accuracy"].get<double>() >= 0);
+  CHECK(whole.json()["val_accuracy"].get<double>() <= 1);
+  std::istringstream lines(read_file(folder.path() / "whole" / "metrics.jsonl"));
+  int number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const auto metrics = nlohmann::json::parse(line);
+    CHECK(metrics["tokens"] == ++number * 2 * 8);
+    CHECK(metrics.contains("val_accuracy") == (number % 2 == 0));
+    CHECK(metrics.contains("val_loss") == (number % 2 == 0));
+  }
+  CHECK(number == 6);
+  REQUIRE(run("parts", " --steps 3 --set decay_steps=6").status == 0);
+  REQUIRE(run_tool("train --quiet --resume --steps 6 --out " + (folder.path() / "parts").string()).status == 0);
+  CHECK(read_file(folder.path() / "parts" / "model.safetensors") ==
+        read_file(folder.path() / "whole" / "model.safetensors"));
+  check_refused("generate --prompt x --model " + (folder.path() / "whole").string(), "the model reads ids and no text");
+}
+
+TEST_CASE("tasks that are not possible are refused by name and rule") {
+  const TemporaryFolder folder;
+  const std::string out = " --out " + (folder.path() / "out").string();
+  check_refused(kSmall + "--task mqr" + out, "must be one of copy, needle, mqar, selective_copy, induction");
+  check_refused(kSmall + "--task mqar --task-set pairs=5" + out, "so 4·pairs <= length");
+  check_refused(kSmall + "--task induction --task-set pairs=5" + out, "unknown key 'training.data.task.pairs'");
+  check_refused(kSmall + "--task-set pairs=5" + out, "--task-set: it needs --task NAME beside it");
+  check_refused(kSmall + "--task mqar --data x.txt" + out, "a task makes its own data; leave out --data");
+  check_refused(kSmall + "--task copy --set data.kind=jsonl" + out, "the task copy makes its own data");
+  CHECK(!std::filesystem::exists(folder.path() / "out"));
 }
 
 TEST_CASE("a run can go on for more steps: at its last rate, or with the end of its schedule moved") {

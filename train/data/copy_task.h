@@ -1,30 +1,32 @@
 // train/data/copy_task.h: repeat a random pattern, the smallest test of looking back.
 #pragma once
 
-#include "train/data/dataset.h"
+#include "nn/fields.h"
+#include "train/data/task.h"
 
 namespace sq {
 
-struct CopyOptions {
-  std::int64_t vocab_size = 50, length = 128, items = 100, pattern_length = 8;
-  /// Another seed gives other items: one for training, another to measure what was learned.
-  std::uint64_t seed = 42;
-  /// Leave out the targets of the first pattern, which nothing foretells.
-  bool answer_only = false;
+struct CopyTaskConfig {
+  std::int64_t vocab_size = 50;
+  std::int64_t pattern_length = 8;
+
+  static constexpr auto fields() {
+    using C = CopyTaskConfig;
+    return std::tuple{field("vocab_size", &C::vocab_size, "ids", {.min = 2, .max = 1 << 30}),
+                      field("pattern_length", &C::pattern_length, "ids that repeat", {.min = 1, .max = 1 << 30})};
+  }
 };
 
-/// Item i: a pattern of uniform ids in [1, vocab-1], a function of (seed, i), repeated to L+1 ids.
-class CopyTask final : public Dataset {
+/// p uniform ids of 1 … V-1, again and again: x[t] = pattern[t mod p]. Asked is the next id, from the last id of the
+/// first pattern on: y[t] = pattern[(t+1) mod p] for t >= p-1.
+class CopyTask final : public Task {
  public:
-  /// Throws UsageError when vocab_size < 2 or another size < 1.
-  explicit CopyTask(CopyOptions options);
-  std::int64_t size() const override { return options_.items; }
-  std::int64_t length() const override { return options_.length; }
-  void read(std::int64_t index, ItemSpans item) const override;
-  std::string fingerprint() const override;
+  /// Throws UsageError unless pattern_length <= length: otherwise nothing would be asked.
+  CopyTask(const CopyTaskConfig& config, std::int64_t length);
+  void sample(TaskDraws& draws, ItemSpans item) const override;
 
  private:
-  CopyOptions options_;
+  CopyTaskConfig config_;
 };
 
 }  // namespace sq

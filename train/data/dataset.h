@@ -56,13 +56,14 @@ inline constexpr double kValidationShare = 0.1;
 std::int64_t training_count(std::int64_t count, double validation_share = kValidationShare);
 
 /// Streams of random numbers of the data, apart from each other and from those that the model draws (which count from
-/// 0): the upper bits name the purpose, the lower ones are free for an epoch or a step.
+/// 0): the upper bits name the purpose, the lower ones are free for an epoch, a step or a
+/// sample.
 namespace data_stream {
 inline constexpr std::uint64_t kWindows = 0xDA7A'0001'0000'0000u;
 inline constexpr std::uint64_t kEpochOrder = 0xDA7A'0002'0000'0000u;
 inline constexpr std::uint64_t kShuffleBuffer = 0xDA7A'0003'0000'0000u;
-inline constexpr std::uint64_t kCopyTask = 0xDA7A'0004'0000'0000u;
-inline constexpr std::uint64_t kNeedleTask = 0xDA7A'0005'0000'0000u;
+inline constexpr std::uint64_t kTaskTraining = 0xDA7A'0004'0000'0000u;
+inline constexpr std::uint64_t kTaskValidation = 0xDA7A'0005'0000'0000u;
 }  // namespace data_stream
 
 }  // namespace sq

@@ -1,7 +1,7 @@
 #include "train/data/batch_loader.h"
 
 #include "tensor/error.h"
-#include "train/data/copy_task.h"
+#include "train/data/tasks.h"
 
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
@@ -16,7 +16,8 @@ namespace {
 constexpr std::int64_t kItems = 23;
 
 std::unique_ptr<EpochBatches> source(std::optional<std::int64_t> epochs = 4) {
-  const auto task = std::make_shared<CopyTask>(CopyOptions{.length = 6, .items = kItems});
+  const auto task =
+      TaskConfig::from_json({{"type", "copy"}, {"pattern_length", 3}}, "task").data(6, 42, TaskPart::training, kItems);
   return std::make_unique<EpochBatches>(task, EpochOptions{.batch_size = 5, .epochs = epochs});
 }
 

@@ -1,10 +1,11 @@
+#include "train/data/tasks.h"
+
 #include "tests/train/error_text.h"
-#include "train/data/copy_task.h"
-#include "train/data/needle_task.h"
 
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <vector>
 
@@ -15,82 +16,216 @@ using Ids = std::vector<std::int64_t>;
 
 namespace {
 
-/// x and the last of y.
-Ids sequence(const Dataset& data, std::int64_t index) {
-  Ids x(static_cast<std::size_t>(data.length())), y(x.size());
-  data.read(index, {x, y});
-  x.push_back(y.back());
-  return x;
+struct Sample {
+  Ids x, y;
+  bool operator==(const Sample&) const = default;
+
+  std::vector<std::size_t> asked() const {
+    std::vector<std::size_t> places;
+    for (std::size_t t = 0; t < y.size(); ++t)
+      if (y[t] != kIgnoreTarget) places.push_back(t);
+    return places;
+  }
+};
+
+TaskConfig config(const Json& json) { return TaskConfig::from_json(json, "task"); }
+
+Sample read(const Dataset& data, std::int64_t index) {
+  Sample sample{Ids(static_cast<std::size_t>(data.length()), -7), Ids(static_cast<std::size_t>(data.length()), -7)};
+  data.read(index, {sample.x, sample.y});
+  return sample;
+}
+
+/// `count` samples of a task, checked for ids inside the vocabulary.
+std::vector<Sample> samples(const Json& json, std::int64_t length, std::int64_t count = 60, std::uint64_t seed = 42,
+                            TaskPart part = TaskPart::training) {
+  const TaskConfig task = config(json);
+  const auto data = task.data(length, seed, part);
+  const std::int64_t vocabulary = task.make(length)->vocab_size();
+  std::vector<Sample> result;
+  for (std::int64_t i = 0; i < count; ++i) {
+    result.push_back(read(*data, i));
+    for (const std::int64_t id : result.back().x) CHECK((id >= 0 && id < vocabulary));
+    for (const std::size_t t : result.back().asked())
+      CHECK((result.back().y[t] >= 0 && result.back().y[t] < vocabulary));
+    CHECK(!result.back().asked().empty());
+  }
+  return result;
+}
+
+std::string refusal(const Json& json, std::int64_t length) {
+  return error_text<UsageError>([&] { config(json).make(length); });
 }
 
 }  // namespace
 
-TEST_CASE("copy: a pattern of allowed ids repeats, items differ, the same seed gives the same items") {
-  const CopyTask task({.vocab_size = 5, .length = 20, .items = 30, .pattern_length = 7});
-  std::set<Ids> distinct;
+TEST_CASE("tasks: a sample depends on seed, part and number alone; streams do not overlap") {
+  for (const TaskEntry& entry : task_registry()) {
+    CAPTURE(entry.name);
+    const Json json{{"type", entry.name}};
+    const auto first = samples(json, 64), again = samples(json, 64), other = samples(json, 64, 60, 43),
+               validation = samples(json, 64, 60, 42, TaskPart::validation);
+    CHECK(first == again);
+    // Needle's samples are few enough to meet by chance.
+    const auto same = [&](const std::vector<Sample>& samples) {
+      return std::count_if(samples.begin(), samples.end(),
+                           [&](const Sample& s) { return std::find(first.begin(), first.end(), s) != first.end(); });
+    };
+    CHECK(same(other) <= (entry.name == "needle" ? 6 : 0));
+    CHECK(same(validation) <= (entry.name == "needle" ? 6 : 0));
+    CHECK(read(*config(json).data(64, 42, TaskPart::training), 17) == first[17]);
+    CHECK(config(json).data(64, 42, TaskPart::training)->fingerprint() !=
+          config(json).data(64, 42, TaskPart::validation)->fingerprint());
+  }
+}
+
+TEST_CASE("copy: a pattern of allowed ids repeats; asked from the end of the first one on") {
   std::set<std::int64_t> used;
-  for (std::int64_t i = 0; i < task.size(); ++i) {
-    const Ids ids = sequence(task, i);
-    for (std::size_t t = 7; t < ids.size(); ++t) CHECK(ids[t] == ids[t - 7]);
-    used.insert(ids.begin(), ids.end());
-    distinct.insert(ids);
-    CHECK(ids == sequence(CopyTask({.vocab_size = 5, .length = 20, .items = 99, .pattern_length = 7}), i));
+  for (const Sample& s : samples({{"type", "copy"}, {"vocab_size", 5}, {"pattern_length", 7}}, 20)) {
+    for (std::size_t t = 7; t < 20; ++t) CHECK(s.x[t] == s.x[t - 7]);
+    for (std::size_t t = 0; t < 20; ++t) CHECK(s.y[t] == (t < 6 ? kIgnoreTarget : s.x[(t + 1) % 7]));
+    used.insert(s.x.begin(), s.x.end());
   }
   CHECK(used == std::set<std::int64_t>{1, 2, 3, 4});
-  CHECK(distinct.size() == 30);
-  CHECK(sequence(task, 0) !=
-        sequence(CopyTask({.vocab_size = 5, .length = 20, .items = 30, .pattern_length = 7, .seed = 1}), 0));
 }
 
-TEST_CASE("copy: only what can be known is asked when only answers count") {
-  const CopyTask task({.vocab_size = 5, .length = 10, .items = 1, .pattern_length = 4, .answer_only = true});
-  Ids x(10), y(10);
-  task.read(0, {x, y});
-  for (std::size_t t = 0; t < 10; ++t) CHECK((y[t] == kIgnoreTarget) == (t + 1 < 4));
-  CHECK_THROWS_AS(CopyTask({.vocab_size = 1}), UsageError);
-  CHECK_THROWS_AS(CopyTask({.pattern_length = 0}), UsageError);
-}
-
-TEST_CASE("needle: the value stands `distance` positions before the query and is the last target") {
-  for (const std::int64_t distance : {1, 5, 14}) {
-    const NeedleTask task({.vocab_size = 6, .length = 16, .items = 40, .distance = distance});
-    for (std::int64_t i = 0; i < task.size(); ++i) {
-      Ids expected(17, 0);
-      const std::int64_t value = task.answer(i);
-      CHECK(value >= 1);
-      CHECK(value <= 3);
-      expected[static_cast<std::size_t>(16 - 1 - distance - 1)] = 5;
-      expected[static_cast<std::size_t>(16 - 1 - distance)] = value;
-      expected[15] = 4;
-      expected[16] = value;
-      CHECK(sequence(task, i) == expected);
-    }
-    CHECK(task.majority_accuracy() >= 1.0 / 3);
-    CHECK(task.majority_accuracy() < 0.8);
-  }
-}
-
-TEST_CASE("needle: random distances fill the range, answers alone can count") {
-  const NeedleTask task(
-      {.vocab_size = 9, .length = 12, .items = 300, .distance = 10, .random_distance = true, .answer_only = true});
+TEST_CASE("needle: the value stands `distance` positions before the question") {
   std::set<std::int64_t> distances;
-  for (std::int64_t i = 0; i < task.size(); ++i) {
-    Ids x(12), y(12);
-    task.read(i, {x, y});
-    CHECK(std::count(y.begin(), y.end(), kIgnoreTarget) == 11);
-    CHECK(y.back() == task.answer(i));
-    const auto key = std::find(x.begin(), x.end(), 8) - x.begin();
-    CHECK(x[static_cast<std::size_t>(key) + 1] == task.answer(i));
-    distances.insert(11 - key - 1);
-  }
-  CHECK(distances.size() == 10);
-  CHECK(*distances.begin() == 1);
-  CHECK(*distances.rbegin() == 10);
+  for (const std::int64_t distance : {0, 1, 5, 10})
+    for (const Sample& s : samples({{"type", "needle"}, {"vocab_size", 9}, {"distance", distance}}, 12, 100)) {
+      const auto key = std::find(s.x.begin(), s.x.end(), 8);
+      REQUIRE(key != s.x.end());
+      CHECK(s.x.back() == 7);
+      CHECK(s.asked() == std::vector<std::size_t>{11});
+      CHECK(s.y[11] == key[1]);
+      CHECK((key[1] >= 1 && key[1] <= 6));
+      CHECK(std::count(s.x.begin(), s.x.end(), 0) == 9);
+      const std::int64_t found = s.x.end() - key - 2;
+      if (distance > 0) CHECK(found == distance);
+      if (distance == 0) distances.insert(found);
+    }
+  CHECK(distances == std::set<std::int64_t>{1, 2, 3, 4, 5, 6, 7, 8, 9, 10});
 }
 
-TEST_CASE("needle: impossible settings are refused") {
-  CHECK(contains(error_text<UsageError>([] { NeedleTask({.length = 16, .distance = 0}); }), "it must be 1 to 14"));
-  CHECK_THROWS_AS(NeedleTask({.length = 16, .distance = 15}), UsageError);
-  CHECK_THROWS_AS(NeedleTask({.vocab_size = 3}), UsageError);
-  CHECK_THROWS_AS(NeedleTask({.items = 0}), UsageError);
+TEST_CASE("mqar: different keys, then each of them asked once for the value that stood behind it") {
+  for (const bool filler : {true, false})
+    for (const Sample& s :
+         samples({{"type", "mqar"}, {"vocab_size", 40}, {"pairs", 6}, {"random_filler", filler}}, 37)) {
+      std::map<std::int64_t, std::int64_t> value_of;
+      std::set<std::int64_t> values;
+      for (std::size_t i = 0; i < 12; i += 2) {
+        CHECK((s.x[i] >= 1 && s.x[i] < 20));
+        CHECK((s.x[i + 1] >= 20 && s.x[i + 1] < 40));
+        value_of[s.x[i]] = s.x[i + 1];
+        values.insert(s.x[i + 1]);
+      }
+      CHECK(value_of.size() == 6);
+      CHECK(values.size() == 6);
+      std::set<std::int64_t> asked;
+      for (const std::size_t t : s.asked()) {
+        CHECK(t >= 12);
+        CHECK(t % 2 == 0);
+        REQUIRE(value_of.count(s.x[t]) == 1);
+        CHECK(s.y[t] == value_of[s.x[t]]);
+        asked.insert(s.x[t]);
+      }
+      CHECK(asked.size() == 6);
+      CHECK(s.asked().size() == 6);
+      if (!filler) CHECK(std::count(s.x.begin(), s.x.end(), 0) == 37 - 18);
+    }
+}
+
+TEST_CASE("mqar: the power law asks soon, power 1 asks anywhere") {
+  const auto mean_gap = [](double power) {
+    double sum = 0;
+    for (const Sample& s : samples({{"type", "mqar"}, {"vocab_size", 64}, {"pairs", 4}, {"power", power}}, 128, 200))
+      for (const std::size_t t : s.asked()) sum += static_cast<double>((t - 8) / 2);
+    return sum / 800;
+  };
+  // Even chances for 60 gaps: the mean is 29.5 with a deviation of 0.6 over 800 of them.
+  CHECK(mean_gap(1) == doctest::Approx(29.5).epsilon(0.1));
+  CHECK(mean_gap(0.01) < 20);
+}
+
+TEST_CASE("draws without replacement follow their weights") {
+  // Of weights 1, 2 and 5 the first draw is the third with 5/8; the second is then the second with 2/3.
+  const std::vector<double> weights{1, 2, 5};
+  int third = 0, then_second = 0;
+  for (std::uint64_t i = 0; i < 4000; ++i) {
+    const Ids places = TaskDraws(1, i).weighted(2, weights);
+    CHECK(places[0] != places[1]);
+    third += places[0] == 2;
+    then_second += places[0] == 2 && places[1] == 1;
+  }
+  CHECK(third == doctest::Approx(2500).epsilon(0.05));
+  CHECK(then_second == doctest::Approx(2500 * 2.0 / 3).epsilon(0.06));
+  Ids all = TaskDraws(3, 4).distinct(50, 50);
+  CHECK(!std::is_sorted(all.begin(), all.end()));
+  std::sort(all.begin(), all.end());
+  CHECK(all == [] {
+    Ids numbers(50);
+    for (std::size_t i = 0; i < 50; ++i) numbers[i] = static_cast<std::int64_t>(i);
+    return numbers;
+  }());
+  CHECK_THROWS_AS(TaskDraws(3, 4).distinct(6, 5), Error);
+}
+
+TEST_CASE("selective copy: what is not noise comes back in order, at the marks") {
+  std::set<std::vector<std::size_t>> layouts;
+  for (const Sample& s : samples({{"type", "selective_copy"}, {"vocab_size", 7}, {"tokens", 5}}, 23)) {
+    Ids kept, answers;
+    std::vector<std::size_t> places;
+    for (std::size_t t = 0; t < 18; ++t)
+      if (s.x[t] != 0) kept.push_back(s.x[t]), places.push_back(t);
+    for (std::size_t t = 18; t < 23; ++t) {
+      CHECK(s.x[t] == 1);
+      answers.push_back(s.y[t]);
+    }
+    CHECK(kept == answers);
+    CHECK(kept.size() == 5);
+    CHECK(*std::min_element(kept.begin(), kept.end()) >= 2);
+    CHECK(s.asked().front() == 18);
+    layouts.insert(places);
+  }
+  CHECK(layouts.size() > 50);
+}
+
+TEST_CASE("induction: the last position asks for what followed the trigger, which stands nowhere else") {
+  std::set<std::ptrdiff_t> places;
+  for (const Sample& s : samples({{"type", "induction"}, {"vocab_size", 5}}, 9, 200)) {
+    CHECK(std::count(s.x.begin(), s.x.end(), 4) == 2);
+    CHECK(s.x.back() == 4);
+    const auto first = std::find(s.x.begin(), s.x.end(), 4);
+    CHECK(s.asked() == std::vector<std::size_t>{8});
+    CHECK(s.y.back() == first[1]);
+    places.insert(first - s.x.begin());
+  }
+  CHECK(places == std::set<std::ptrdiff_t>{0, 1, 2, 3, 4, 5, 6});
+}
+
+TEST_CASE("tasks: impossible settings are refused by the rule they break") {
+  CHECK(contains(refusal({{"type", "mqar"}, {"pairs", 17}}, 64),
+                 "task mqar: 17 pairs are not possible in a length of 64; pairs take 2 positions each and questions as "
+                 "many again, so 4·pairs <= length"));
+  CHECK(contains(refusal({{"type", "mqar"}, {"pairs", 8}, {"vocab_size", 16}}, 64), "so pairs <= vocab_size/2 - 1"));
+  CHECK_NOTHROW(config({{"type", "mqar"}, {"pairs", 16}, {"vocab_size", 34}}).make(64));
+  CHECK(contains(refusal({{"type", "selective_copy"}, {"tokens", 9}}, 17), "so 2·tokens <= length"));
+  CHECK(contains(refusal({{"type", "induction"}}, 2), "a length of 2 is not possible"));
+  CHECK(contains(refusal({{"type", "needle"}, {"distance", 15}}, 16), "it must be at most length - 2, which is 14"));
+  CHECK(contains(refusal({{"type", "copy"}, {"pattern_length", 9}}, 8), "so pattern_length <= length"));
+  CHECK(contains(refusal({{"type", "mqar"}, {"pairs", 0}}, 64), "task.pairs is 0 but must be an integer from 1"));
+  CHECK(contains(refusal({{"type", "mqar"}, {"pair", 3}}, 64), "unknown key 'task.pair'; did you mean 'pairs'?"));
+  CHECK(
+      contains(refusal("mqr", 64),
+               "task is 'mqr' but must be one of copy, needle, mqar, selective_copy, induction; did you mean 'mqar'?"));
+  CHECK(contains(refusal({{"type", "none"}, {"pairs", 3}}, 64), "its type is 'none'"));
+}
+
+TEST_CASE("tasks: a configuration keeps what it was given") {
+  const TaskConfig task = config({{"type", "mqar"}, {"pairs", 3}});
+  CHECK(task.to_json() == config(task.to_json()).to_json());
+  CHECK(task.to_json()["pairs"] == 3);
+  CHECK(task.to_json()["vocab_size"] == 8192);
+  CHECK(TaskConfig().to_json() == "none");
+  CHECK(config("none").is_none());
 }
