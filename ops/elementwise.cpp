@@ -160,6 +160,7 @@ Tensor tanh(const Tensor& x) { return unary("tanh", Unary::tanh, x, 0, Save::res
 Tensor sigmoid(const Tensor& x) { return unary("sigmoid", Unary::sigmoid, x, 0, Save::result); }
 Tensor silu(const Tensor& x) { return unary("silu", Unary::silu, x, 0, Save::input); }
 Tensor relu(const Tensor& x) { return unary("relu", Unary::relu, x, 0, Save::result); }
+Tensor elu_plus_one(const Tensor& x) { return unary("elu_plus_one", Unary::elu_plus_one, x, 0, Save::result); }
 Tensor softplus(const Tensor& x) { return unary("softplus", Unary::softplus, x, 0, Save::input); }
 Tensor log_sigmoid(const Tensor& x) { return unary("log_sigmoid", Unary::log_sigmoid, x, 0, Save::input); }
 
@@ -236,6 +237,8 @@ std::array<std::string_view, 2> names(Unary function) {
       return {"silu", "silu_backward"};
     case Unary::relu:
       return {"relu", "relu_backward"};
+    case Unary::elu_plus_one:
+      return {"elu_plus_one", "elu_plus_one_backward"};
     case Unary::softplus:
       return {"softplus", "softplus_backward"};
     case Unary::log_sigmoid:

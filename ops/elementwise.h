@@ -32,16 +32,17 @@ Tensor div(double c, const Tensor& x);
 Tensor maximum(const Tensor& x, double c);
 Tensor pow(const Tensor& x, double exponent);  // dx = dy·c·x^(c-1);  exponents 2, 3, -1 and ±½ are fast
 
-Tensor neg(const Tensor& x);          // -x
-Tensor exp(const Tensor& x);          // e^x
-Tensor log(const Tensor& x);          // ln x
-Tensor sqrt(const Tensor& x);         // √x
-Tensor tanh(const Tensor& x);         // tanh x;                      dx = dy·(1 - y²)
-Tensor sigmoid(const Tensor& x);      // σ(x) = 1 / (1 + e^-x);        dx = dy·y·(1 - y)
-Tensor silu(const Tensor& x);         // x·σ(x);                       dx = dy·σ(x)·(1 + x·(1 - σ(x)))
-Tensor relu(const Tensor& x);         // max(x, 0), NaN stays;         dx = dy where x > 0, else 0
-Tensor softplus(const Tensor& x);     // ln(1 + e^x), also far from 0;  dx = dy·σ(x)
-Tensor log_sigmoid(const Tensor& x);  // ln σ(x) = -ln(1 + e^-x);       dx = dy·σ(-x)
+Tensor neg(const Tensor& x);           // -x
+Tensor exp(const Tensor& x);           // e^x
+Tensor log(const Tensor& x);           // ln x
+Tensor sqrt(const Tensor& x);          // √x
+Tensor tanh(const Tensor& x);          // tanh x;                      dx = dy·(1 - y²)
+Tensor sigmoid(const Tensor& x);       // σ(x) = 1 / (1 + e^-x);        dx = dy·y·(1 - y)
+Tensor silu(const Tensor& x);          // x·σ(x);                       dx = dy·σ(x)·(1 + x·(1 - σ(x)))
+Tensor relu(const Tensor& x);          // max(x, 0), NaN stays;         dx = dy where x > 0, else 0
+Tensor elu_plus_one(const Tensor& x);  // 1 + x where x > 0, else e^x;  dx = dy where y > 1, else dy·y
+Tensor softplus(const Tensor& x);      // ln(1 + e^x), also far from 0;  dx = dy·σ(x)
+Tensor log_sigmoid(const Tensor& x);   // ln σ(x) = -ln(1 + e^-x);       dx = dy·σ(-x)
 
 /// exact: x·Φ(x), Φ the normal distribution function       (Hendrycks & Gimpel 2016, "Gaussian error linear units")
 /// tanh:  x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))          the approximation of the same paper
@@ -83,6 +84,7 @@ enum class Unary {
   sigmoid,
   silu,
   relu,
+  elu_plus_one,
   softplus,
   log_sigmoid,
   gelu,

@@ -201,6 +201,17 @@ struct Relu {
   }
 };
 
+struct EluPlusOne {  // 1 + x for x > 0, else e^x; the exponential is not taken of what would overflow
+  template <class V>
+  static constexpr V value(V x, V) {
+    return select(x > V(0), V(1) + x, exp(select(x > V(0), V(0), x)));
+  }
+  template <class V>
+  static constexpr V derivative(V y, V) {
+    return select(y > V(1), V(1), y);
+  }
+};
+
 struct Softplus {  // ln(1 + e^x) = max(x, 0) + ln(1 + u), u = e^-|x|, which neither overflows nor cancels
   /// ln(1 + u) for 0 <= u <= 1: what rounding 1 + u loses is the factor u / ((1 + u) - 1).
   template <class V>
@@ -385,6 +396,8 @@ constexpr void with_functor(Unary function, double c, Visit visit) {
       return visit(Silu());
     case Unary::relu:
       return visit(Relu());
+    case Unary::elu_plus_one:
+      return visit(EluPlusOne());
     case Unary::softplus:
       return visit(Softplus());
     case Unary::log_sigmoid:

@@ -32,6 +32,8 @@ const std::vector<Named>& unary_functions() {
       {"sigmoid", [](const Tensor& x) { return sigmoid(x); }, [](double x) { return 1 / (1 + std::exp(-x)); }},
       {"silu", [](const Tensor& x) { return silu(x); }, [](double x) { return x / (1 + std::exp(-x)); }},
       {"relu", [](const Tensor& x) { return relu(x); }, [](double x) { return std::isnan(x) || x > 0 ? x : 0; }},
+      {"elu_plus_one", [](const Tensor& x) { return elu_plus_one(x); },
+       [](double x) { return x > 0 ? 1 + x : std::exp(x); }},
       {"softplus", [](const Tensor& x) { return softplus(x); }, log_one_plus_exp},
       {"log_sigmoid", [](const Tensor& x) { return log_sigmoid(x); }, [](double x) { return -log_one_plus_exp(-x); }},
       {"gelu", [](const Tensor& x) { return gelu(x); }, [](double x) { return x * normal(x); }},
@@ -126,6 +128,7 @@ TEST_CASE("each value of the exponential family is accurate to a few units in th
   check("tanh", -0.01, 0.01, 8);
   check("sigmoid", -80, 40, 8);
   check("silu", -80, 40, 8);
+  check("elu_plus_one", -80, 40, 8);
   check("softplus", -80, 40, 8);
   check("softplus", -2, 2, 8);
   check("log_sigmoid", -40, 80, 8);
@@ -152,6 +155,7 @@ TEST_CASE("special values") {
     check(sigmoid(x), {NAN, 1, 0, 0.5, 0, 1});
     check(relu(x), {NAN, inf, 0, 0, 0, 1024});
     check(gelu(slice(x, 0, 0, 6)), {NAN, inf, NAN, 0, 0, 1024});
+    check(elu_plus_one(x), {NAN, inf, 0, 1, 0, 1025});
     check(relu(softplus(x) - 1), {NAN, inf, 0, 0, 0, 1023});
     check(relu(-log_sigmoid(x) - 1), {NAN, 0, inf, 0, 1023, 0});
     check(silu(x), {NAN, inf, NAN, 0, 0, 1024});

@@ -35,6 +35,9 @@ std::vector<MixerCase> cases() {
       {"halo_s",
        {{"num_heads", 4}, {"num_globals", 1}, {"local_window", 5}, {"globals", "summary"}, {"rotate_globals", true}}},
       {"hopfield", {{"num_heads", 4}, {"num_kv_heads", 2}, {"temperature", 0.7}, {"iterations", 2}}},
+      {"linear", {{"num_heads", 2}}},
+      {"linear", {{"num_heads", 4}, {"feature_map", "hadamard"}}},
+      {"linear", {{"num_heads", 2}, {"faithful", true}}},
       {"sliding_window", {{"num_heads", 4}, {"num_kv_heads", 2}, {"window", 8}}},
       {"sliding_window", {{"num_heads", 3}, {"num_kv_heads", 1}, {"head_dim", 6}, {"window", 15}}},
   };
