@@ -3,59 +3,18 @@
 #include "autograd/node.h"
 #include "ops/cast.h"
 #include "ops/dispatch.h"
+#include "ops/linear_states.h"
 
 namespace sq {
 namespace {
 
 constexpr std::string_view kName = "linear_attention";
 
-void check(const Tensor& q, const Tensor& k, const Tensor& v, const LinearAttentionOptions& options) {
-  require_same_kind(kName, {q, k, v});
-  require_attention_shapes(kName, q, k, v);
-  require(q.shape() == k.shape(), kName, "q {} and k {} must have one shape [B,H,T,K]", q, k);
-  if (options.log_decay.defined()) {
-    require_same_kind(kName, {q, options.log_decay});
-    require(options.log_decay.shape() == Shape{q.size(0), q.size(1), q.size(2)}, kName,
-            "log_decay {} must be [B,H,T] for q {}", options.log_decay, q);
-  }
-  if (options.first_state.defined()) {
-    require_same_kind(kName, {q, options.first_state});
-    require(options.first_state.shape() == Shape{q.size(0), q.size(1), q.size(3), v.size(3)}, kName,
-            "first_state {} must be [B,H,K,V] for q {} and v {}", options.first_state, q, v);
-  }
-}
-
-kernel::LinearAttentionProblem problem_of(const Tensor& q, const Tensor& v, double scale) {
-  return {.batch = q.size(0),
-          .heads = q.size(1),
-          .positions = q.size(2),
-          .width = q.size(3),
-          .value_width = v.size(3),
-          .scale = attention_scale(kName, scale, q.size(3))};
-}
-
-/// Memory for the states before every chunk and after the last.
-Tensor empty_states(const kernel::LinearAttentionProblem& p, TensorOptions options) {
-  return Tensor::empty({p.batch, p.heads, p.chunks() + 1, p.width, p.state_row()}, options);
-}
-
-/// A packed copy of state number `chunk`, [B,H,K,V].
-Tensor state_copy(const kernel::LinearAttentionProblem& p, const Tensor& states, std::int64_t chunk) {
-  const std::int64_t head = (p.chunks() + 1) * p.state_size();
-  return packed_copy(states.alias({p.batch, p.heads, p.width, p.value_width}, {p.heads * head, head, p.state_row(), 1},
-                                  chunk * p.state_size()));
-}
-
-template <class T>
-const T* data_or_null(const Tensor& x) {
-  return x.defined() ? x.data<T>() : nullptr;
-}
-
 Gradients backward(const kernel::LinearAttentionProblem& p, const Saved& saved, std::span<const Tensor> dys) {
   const Tensor &q = saved[0], &k = saved[1], &v = saved[2], &states = saved[3], &log_decay = saved[4];
   const Tensor dy =
       dys[0].defined() ? unit_rows(dys[0]) : Tensor::zeros({p.batch, p.heads, p.positions, p.value_width}, q.options());
-  const Tensor dstate = dys[1].defined() ? packed(dys[1]) : Tensor();
+  const Tensor dstate = packed_or_none(dys[1]);
   Tensor dq = empty_heads(p.batch, p.heads, p.positions, p.width, q.options());
   Tensor dk = empty_heads(p.batch, p.heads, p.positions, p.width, q.options());
   Tensor dv = empty_heads(p.batch, p.heads, p.positions, p.value_width, q.options());
@@ -84,7 +43,7 @@ Gradients backward(const kernel::LinearAttentionProblem& p, const Saved& saved, 
 
 LinearAttentionResult linear_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                        const LinearAttentionOptions& options) {
-  check(q, k, v, options);
+  require_memory_shapes(kName, q, k, v, options.log_decay, options.first_state);
   if (is_half(q.dtype())) {
     const auto wide = [](const Tensor& x) { return x.defined() ? cast(x, DType::f32) : x; };
     const LinearAttentionResult result = linear_attention(
@@ -92,10 +51,9 @@ LinearAttentionResult linear_attention(const Tensor& q, const Tensor& k, const T
         {.scale = options.scale, .log_decay = wide(options.log_decay), .first_state = wide(options.first_state)});
     return {cast(result.y, q.dtype()), cast(result.state, q.dtype())};
   }
-  const kernel::LinearAttentionProblem p = problem_of(q, v, options.scale);
+  const kernel::LinearAttentionProblem p = memory_problem(kName, q, v, options.scale);
   const Tensor queries = unit_rows(q), keys = unit_rows(k), values = unit_rows(v);
-  const Tensor log_decay = options.log_decay.defined() ? packed(options.log_decay) : Tensor();
-  const Tensor first = options.first_state.defined() ? packed(options.first_state) : Tensor();
+  const Tensor log_decay = packed_or_none(options.log_decay), first = packed_or_none(options.first_state);
   Tensor y = empty_heads(p.batch, p.heads, p.positions, p.value_width, q.options());
   Tensor states = empty_states(p, q.options());
   visit_float(q.dtype(), kName, [&]<class T>() {

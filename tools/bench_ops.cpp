@@ -6,6 +6,7 @@
 #include "ops/concat.h"
 #include "ops/cross_entropy.h"
 #include "ops/cumsum.h"
+#include "ops/delta_rule.h"
 #include "ops/dropout.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
@@ -238,6 +239,31 @@ std::vector<Case> attention_cases() {
   };
 }
 
+std::vector<Case> memory_cases() {
+  constexpr std::int64_t kHeads = 12, kHeadWidth = kWidth / kHeads;
+  const Shape shape{1, kHeads, kRows, kHeadWidth};
+  const Tensor q = leaf(shape), v = leaf(shape), directions = randn(shape), beta = rand({1, kHeads, kRows});
+  const Tensor k = div(directions, sqrt(sum(mul(directions, directions), {-1}, true)));
+  for (const Tensor& tensor : {k, beta}) set_requires_grad(tensor);
+  return {
+      {"delta_rule",
+       {q, k, v, beta},
+       [=] { return delta_rule(q, k, v, beta, {.scale = 1}).y; },
+       [=] {  // one position after the other
+         Tensor state = Tensor::zeros({1, kHeads, kHeadWidth, kHeadWidth});
+         std::vector<Tensor> rows;
+         for (std::int64_t t = 0; t < kRows; ++t) {
+           const auto at = [t](const Tensor& x) { return slice(x, 2, t, t + 1); };
+           const Tensor update = mul(unsqueeze(at(beta), -1), sub(at(v), matmul(at(k), state)));
+           state = add(state, matmul(transpose(at(k), 2, 3), update));
+           rows.push_back(matmul(at(q), state));
+         }
+         return concat(rows, 2);
+       },
+       {.flops = 10.0 * kRows * kWidth * kHeadWidth, .bytes = 16.0 * kRows * kWidth}},
+  };
+}
+
 std::vector<Case> optimizer_cases() {
   const Tensor weight = randn({kVocabulary, kWidth}), gradient = randn({kVocabulary, kWidth});
   const auto m = std::make_shared<Tensor>(Tensor::zeros_like(weight)),
@@ -264,8 +290,8 @@ std::vector<Case> optimizer_cases() {
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
-  for (auto group :
-       {elementwise_cases(), row_cases(), index_cases(), product_cases(), attention_cases(), optimizer_cases()})
+  for (auto group : {elementwise_cases(), row_cases(), index_cases(), product_cases(), attention_cases(),
+                     memory_cases(), optimizer_cases()})
     for (Case& one : group) cases.push_back(std::move(one));
   return cases;
 }

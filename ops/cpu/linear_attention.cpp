@@ -27,31 +27,6 @@ void add_chunk(const LinearAttentionForward::Arguments<T>& a, const LinearChunk<
   whole_product<Start::zero>(Product<T>{keys, 1, width, values, row, state, row}, p.width, row, chunk.count);
 }
 
-/// Y = s (diag(e^b) Q S + (Q Kᵀ ∘ Γ) V)
-template <class T>
-void read_chunk(const LinearAttentionForward::Arguments<T>& a, const LinearChunk<T>& chunk, std::int64_t number) {
-  const LinearAttentionProblem& p = a.problem;
-  const T scale = static_cast<T>(p.scale);
-  const std::int64_t width = padded<T>(p.width), row = p.state_row();
-  Scratch<T> scratch(kTile * (2 * width + p.width + kTile + 2 * row));
-  T *keys = scratch.take(kTile * width), *queries = scratch.take(kTile * width);
-  T *transposed = scratch.take(kTile * p.width), *pairs = scratch.take(kTile * kTile);
-  T *values = scratch.take(kTile * row), *y = scratch.take(kTile * row);
-  const PairMask mask = chunk.mask();
-  plain_rows(a.k, chunk, p.width, width, keys);
-  plain_rows(a.v, chunk, p.value_width, row, values);
-  transpose_tile(a.q.at(chunk.b, chunk.h, chunk.first), a.q.row, chunk.count, p.width, T(1), transposed);
-  product<Start::zero>(Product<T>{keys, width, 1, transposed, kTile, pairs, kTile}, 0, mask.rows,
-                       mask.pairs<T>(p.width));
-  chunk.weigh(scale, pairs);
-  scaled_rows(a.q, chunk, p.width, width, queries, [&](std::int64_t i) { return scale * chunk.kept_of_state(i); });
-  const T* state = state_at(p, a.states, chunk.b, chunk.h, number);
-  whole_product<Start::zero>(Product<T>{queries, width, 1, state, row, y, row}, chunk.count, row, p.width);
-  sum_over_rows<Start::keep>(Product<T>{pairs, 1, kTile, values, row, y, row}, mask, row);
-  for (std::int64_t i = 0; i < chunk.count; ++i)
-    std::copy_n(y + i * row, p.value_width, a.y.at(chunk.b, chunk.h, chunk.first + i));
-}
-
 template <class T>
 void forward(const LinearAttentionForward::Arguments<T>& a) {
   const LinearAttentionProblem& p = a.problem;
@@ -62,8 +37,9 @@ void forward(const LinearAttentionForward::Arguments<T>& a) {
   sum_over_chunks(p, a.log_decay, false, a.states, [](const T* before, T* after, T kept, std::int64_t count) {
     add_scaled(kept, before, after, count);
   });
-  for_linear_chunks(p, a.log_decay, 2 * products,
-                    [&](const LinearChunk<T>& chunk, std::int64_t number) { read_chunk(a, chunk, number); });
+  for_linear_chunks(p, a.log_decay, 2 * products, [&](const LinearChunk<T>& chunk, std::int64_t number) {
+    read_chunk(p, a.q, a.k, a.v, chunk, number, a.states, a.y);
+  });
 }
 
 }  // namespace

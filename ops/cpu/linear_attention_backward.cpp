@@ -28,18 +28,6 @@ void add_chunk(const LinearAttentionBackward::Arguments<T>& a, const LinearChunk
   whole_product<Start::zero>(Product<T>{queries, 1, width, upstream, row, dstate, row}, p.width, row, chunk.count);
 }
 
-/// out[i][c] = Σ_v left[i][v] state[c][v]: the product with a transposed state.
-template <class T>
-void times_transposed(const LinearAttentionProblem& p, const T* left, std::int64_t rows, const T* state, T* transposed,
-                      T* out) {
-  for (std::int64_t c = 0; c < p.width; c += kTile) {
-    const std::int64_t columns = std::min(kTile, p.width - c);
-    transpose_tile(state + c * p.state_row(), p.state_row(), columns, p.value_width, T(1), transposed);
-    whole_product<Start::zero>(Product<T>{left, p.state_row(), 1, transposed, kTile, out + c, padded<T>(p.width)}, rows,
-                               padded<T>(columns), p.value_width);
-  }
-}
-
 /// The memory of a chunk's gradients.
 template <class T>
 struct GradientTile {
@@ -62,13 +50,6 @@ struct GradientTile {
     slopes = s.take(kTile * kTile);
   }
 };
-
-template <class T>
-void store_rows(const LinearChunk<T>& chunk, const T* rows, std::int64_t stride, std::int64_t width,
-                const HeadRows<T>& out) {
-  for (std::int64_t i = 0; i < chunk.count; ++i)
-    std::copy_n(rows + i * stride, width, out.at(chunk.b, chunk.h, chunk.first + i));
-}
 
 template <class T>
 void gradients(const LinearAttentionBackward::Arguments<T>& a, const LinearChunk<T>& chunk, std::int64_t number) {

@@ -98,6 +98,14 @@ void plain_rows(const HeadRows<const T>& rows, const LinearChunk<T>& chunk, std:
   scaled_rows(rows, chunk, width, stride, out, [](std::int64_t) { return T(1); });
 }
 
+/// Rows of a tile to their positions.
+template <class T>
+void store_rows(const LinearChunk<T>& chunk, const T* rows, std::int64_t stride, std::int64_t width,
+                const HeadRows<T>& out) {
+  for (std::int64_t i = 0; i < chunk.count; ++i)
+    std::copy_n(rows + i * stride, width, out.at(chunk.b, chunk.h, chunk.first + i));
+}
+
 /// c[m][n] = Σ_k A(m,k) b[k][n], whole.
 template <Start kStart, class T>
 void whole_product(const Product<T>& product_of, std::int64_t rows, std::int64_t columns, std::int64_t depth) {
@@ -150,6 +158,43 @@ void set_state(const LinearAttentionProblem& p, const T* given, std::int64_t chu
       std::fill_n(row, p.state_row(), T(0));
       if (given) std::copy_n(given + (head * p.width + c) * p.value_width, p.value_width, row);
     }
+}
+
+/// Y = s (diag(e^b) Q S + (Q Kᵀ ∘ Γ) V): what the chunk reads from its first state S and its own values.
+template <class T>
+void read_chunk(const LinearAttentionProblem& p, const HeadRows<const T>& q, const HeadRows<const T>& k,
+                const HeadRows<const T>& v, const LinearChunk<T>& chunk, std::int64_t number, const T* states,
+                const HeadRows<T>& out) {
+  const T scale = static_cast<T>(p.scale);
+  const std::int64_t width = padded<T>(p.width), row = p.state_row();
+  Scratch<T> scratch(kTile * (2 * width + p.width + kTile + 2 * row));
+  T *keys = scratch.take(kTile * width), *queries = scratch.take(kTile * width);
+  T *transposed = scratch.take(kTile * p.width), *pairs = scratch.take(kTile * kTile);
+  T *values = scratch.take(kTile * row), *y = scratch.take(kTile * row);
+  const PairMask mask = chunk.mask();
+  plain_rows(k, chunk, p.width, width, keys);
+  plain_rows(v, chunk, p.value_width, row, values);
+  transpose_tile(q.at(chunk.b, chunk.h, chunk.first), q.row, chunk.count, p.width, T(1), transposed);
+  product<Start::zero>(Product<T>{keys, width, 1, transposed, kTile, pairs, kTile}, 0, mask.rows,
+                       mask.pairs<T>(p.width));
+  chunk.weigh(scale, pairs);
+  scaled_rows(q, chunk, p.width, width, queries, [&](std::int64_t i) { return scale * chunk.kept_of_state(i); });
+  const T* state = state_at(p, states, chunk.b, chunk.h, number);
+  whole_product<Start::zero>(Product<T>{queries, width, 1, state, row, y, row}, chunk.count, row, p.width);
+  sum_over_rows<Start::keep>(Product<T>{pairs, 1, kTile, values, row, y, row}, mask, row);
+  store_rows(chunk, y, row, p.value_width, out);
+}
+
+/// out[i][c] = Σ_v left[i][v] state[c][v]: the product with a transposed state.
+template <class T>
+void times_transposed(const LinearAttentionProblem& p, const T* left, std::int64_t rows, const T* state, T* transposed,
+                      T* out) {
+  for (std::int64_t c = 0; c < p.width; c += kTile) {
+    const std::int64_t columns = std::min(kTile, p.width - c);
+    transpose_tile(state + c * p.state_row(), p.state_row(), columns, p.value_width, T(1), transposed);
+    whole_product<Start::zero>(Product<T>{left, p.state_row(), 1, transposed, kTile, out + c, padded<T>(p.width)}, rows,
+                               padded<T>(columns), p.value_width);
+  }
 }
 
 }  // namespace sq::kernel::HWY_NAMESPACE

@@ -273,7 +273,7 @@ HWY_NOINLINE void product_of_live(const Product<T>& p, std::int64_t rows, std::i
   for (std::int64_t m = 0; m < rows; ++m)
     for (std::int64_t column = 0; column < columns; column += lanes_per_vector<T>()) {
       T* c = p.c + m * p.c_row + column;
-      auto sum = hn::LoadU(d, c);
+      auto sum = kStart == Start::zero ? hn::Zero(d) : hn::LoadU(d, c);
       if constexpr (kStart == Start::scaled) sum = hn::Mul(sum, hn::Set(d, p.row_scale[m]));
       for (std::int64_t k = 0; k < terms; ++k)
         if (alive(m, k))

@@ -17,8 +17,11 @@ struct LinearBlock {
   const T* decay;
   bool decays;
 
-  __device__ LinearBlock(const LinearAttentionProblem& p, const T* log_decay) {
-    const std::int64_t task = cuda::block_index(), chunks = p.chunks();
+  __device__ LinearBlock(const LinearAttentionProblem& p, const T* log_decay)
+      : LinearBlock(p, log_decay, cuda::block_index()) {}
+  /// Chunk `task % chunks` of head `task / chunks`. All threads of the block have left the chunk before.
+  __device__ LinearBlock(const LinearAttentionProblem& p, const T* log_decay, std::int64_t task) {
+    const std::int64_t chunks = p.chunks();
     b = task / chunks / p.heads;
     h = task / chunks % p.heads;
     number = task % chunks;
@@ -80,6 +83,36 @@ __device__ inline void outer_products(const LinearAttentionProblem& p, const Lin
       for (int i = 0; i < chunk.count; ++i) sum += factor(i) * chunk.row(left, i)[c] * chunk.row(right, i)[v];
     outer[n] = sum;
   }
+}
+
+/// Y = s (diag(e^b) Q S + (Q Kᵀ ∘ Γ) V): what the chunk reads from its first state S and its own values. Dynamic shared
+/// memory holds the pairs.
+template <class T>
+__device__ inline void read_chunk(const LinearAttentionProblem& p, const LinearBlock<T>& chunk,
+                                  const HeadRows<const T>& queries, const HeadRows<const T>& keys,
+                                  const HeadRows<const T>& values, const T* states, const HeadRows<T>& y) {
+  const T scale = static_cast<T>(p.scale);
+  T* pairs = cuda::dynamic_shared<T>();
+  chunk.make_pairs(keys, queries, p.width, scale, pairs);
+  cuda::sync_threads();
+  const T* state = chunk.state(p, states, chunk.number);
+  for (std::int64_t n = cuda::thread_index(); n < chunk.count * p.value_width; n += kLinearThreads) {
+    const int i = static_cast<int>(n / p.value_width);
+    const std::int64_t v = n % p.value_width;
+    const T* q = chunk.row(queries, i);
+    T of_state = 0, of_chunk = 0;
+    for (std::int64_t c = 0; c < p.width; ++c) of_state += q[c] * state[c * p.state_row() + v];
+    for (int j = 0; j <= i; ++j) of_chunk += pairs[j * kLinearChunk + i] * chunk.row(values, j)[v];
+    chunk.row(y, i)[v] = scale * chunk.kept_of_state(i) * of_state + of_chunk;
+  }
+}
+
+/// Σ_v x[v] state[c][v]
+template <class T>
+__device__ inline T times_state_row(const LinearAttentionProblem& p, const T* x, const T* state, std::int64_t c) {
+  T sum = 0;
+  for (std::int64_t v = 0; v < p.value_width; ++v) sum += x[v] * state[c * p.state_row() + v];
+  return sum;
 }
 
 /// One thread an element of a head's state: each chunk's own contribution becomes the sum over chunks so far, from the

@@ -14,14 +14,6 @@ __global__ void __launch_bounds__(kLinearThreads) add_chunk(LinearAttentionBackw
       chunk.state(a.problem, a.dstates, chunk.number));
 }
 
-/// Σ_v x[v] state[c][v]
-template <class T>
-__device__ inline T times_state_row(const LinearAttentionProblem& p, const T* x, const T* state, std::int64_t c) {
-  T sum = 0;
-  for (std::int64_t v = 0; v < p.value_width; ++v) sum += x[v] * state[c * p.state_row() + v];
-  return sum;
-}
-
 template <class T>
 __global__ void __launch_bounds__(kLinearThreads) gradients(LinearAttentionBackward::Arguments<T> a) {
   const LinearAttentionProblem& p = a.problem;
