@@ -18,6 +18,9 @@ namespace {
 /// Configurations that can decode; where a mixer has none here, its defaults.
 std::vector<MixerCase> cases() {
   const std::multimap<std::string_view, Json> configurations = {
+      {"bsbr", {{"num_heads", 2}, {"chunk_size", 8}, {"gate", "one"}}},
+      {"bsbr", {{"num_heads", 2}, {"head_dim", 6}, {"chunk_size", 5}, {"retriever", "prev"}, {"state_norm", "none"}}},
+      {"bsbr", {{"num_heads", 4}, {"chunk_size", 4}, {"retriever", "token"}, {"compression_factor", 3}}},
       {"dense", {{"num_heads", 4}, {"num_kv_heads", 2}}},
       {"dense", {{"num_heads", 3}, {"num_kv_heads", 1}, {"head_dim", 6}}},
       {"halo_s",
