@@ -31,6 +31,7 @@ int run(int argc, char** argv) {
   sq::cli::add_generate(app);
   sq::cli::add_eval(app);
   sq::cli::add_logits(app);
+  sq::cli::add_convert(app);
   sq::cli::add_bench(app);
   sq::cli::add_profile(app);
   sq::cli::add_summary(app);
