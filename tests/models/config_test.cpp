@@ -76,8 +76,9 @@ TEST_CASE("every key is checked, with its place in the document") {
         "config: feed_forward.gate_init is 1 but must be one of uniform, ones");
   CHECK(model_error(R"({"residual":"post_norm"})").find("config: residual.type is 'post_norm' but must be one of") ==
         0);
-  CHECK(model_error(R"({"mixer":"halos"})") ==
-        "config: mixer.type is 'halos' but must be one of dense, halo_s; did you mean 'halo_s'?");
+  const std::string unknown_mixer = model_error(R"({"mixer":"halos"})");
+  CHECK(unknown_mixer.find("config: mixer.type is 'halos' but must be one of dense, halo_s") == 0);
+  CHECK(unknown_mixer.ends_with("; did you mean 'halo_s'?"));
   CHECK(model_error(R"({"mixer":{"num_heads":4}})") == "config: mixer needs a text 'type'");
   CHECK(model_error(R"({"mixer":3})") ==
         "config: mixer must be an object with a type, a type alone, or a list of them");

@@ -1,4 +1,5 @@
 // golden_bsbr_test: every golden number of the BSBR family.
+#include "tests/golden/bsbr/golden_models.h"
 #include "tests/golden/harness.h"
 #include "tests/support/device_option.h"
 #include "tests/support/simd.h"
@@ -7,5 +8,11 @@ int main(int argc, char** argv) {
   using namespace golden;
   sq::test::limit_simd();
   const sq::test::DeviceOption device(argc, argv);
-  return run("bsbr", SUBQUAD_GOLDEN_SOURCE "/bsbr", {});
+  return run("bsbr", SUBQUAD_GOLDEN_SOURCE "/bsbr",
+             {
+                 {"gpt2_conversion.safetensors", check_gpt2_conversion},
+                 {"model_hopfield.safetensors", check_model},
+                 {"model_sliding_window.safetensors", check_model},
+                 {"model_standard.safetensors", check_model},
+             });
 }
