@@ -3,6 +3,7 @@
 #include "nn/mixers/halo_s_config.h"
 #include "nn/mixers/pattern.h"
 #include "nn/mixers/registry.h"
+#include "nn/mixers/sliding_window.h"
 #include "ops/dense_attention.h"
 #include "ops/neighbor_attention.h"
 #include "ops/view.h"
@@ -81,14 +82,30 @@ Core halo_s(const Json& options, const CoreSizes& sizes) {
           .checkable = n};
 }
 
+void require_causal(const CoreSizes& sizes, std::string_view mixer) {
+  require_input(sizes.causal, "--causal", "false, but '{}' is causal by construction", mixer);
+}
+
+Core sliding_window(const Json& options, const CoreSizes& sizes) {
+  require_causal(sizes, "sliding_window");
+  const std::int64_t window = config_from_json<SlidingWindowConfig>(options, "mixer").window;
+  const std::int64_t n = sizes.positions, most = std::min(n, window + 1);
+  return {
+      .run = [window](const Tensor& q, const Tensor& k,
+                      const Tensor& v) { return dense_attention(q, k, v, {.window = window + 1}); },
+      .expect = softmax_over([window](std::int64_t t) { return range(std::max<std::int64_t>(0, t - window), t + 1); }),
+      .flops = pair_flops(static_cast<double>(most * (most + 1) / 2 + (n - most) * most), sizes),
+      .checkable = n};
+}
+
 }  // namespace
 
 HeadRows64::HeadRows64(const Tensor& heads, std::int64_t h)
     : values(select(select(heads, 0, 0), 0, h).to_vector<double>()), width(heads.size(3)) {}
 
 Core make_core(const std::string& mixer, const Json& options, const CoreSizes& sizes) {
-  static const std::map<std::string_view, Core (*)(const Json&, const CoreSizes&)> cores{{"dense", dense},
-                                                                                         {"halo_s", halo_s}};
+  static const std::map<std::string_view, Core (*)(const Json&, const CoreSizes&)> cores{
+      {"dense", dense}, {"halo_s", halo_s}, {"sliding_window", sliding_window}};
   const MixerEntry& entry = find_mixer(mixer);
   const auto found = cores.find(mixer);
   if (found == cores.end())

@@ -25,12 +25,18 @@ namespace sq::kernel::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
+/// p·2^n for f32, where `shifted` is n + 1.5·2^23 and so has n in its low bits: n is added to the exponent of p.
+template <class D>
+HWY_INLINE hn::Vec<D> times_power_of_two(D d, hn::Vec<D> p, hn::Vec<D> shifted) {
+  const hn::RebindToSigned<D> di;
+  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
+}
+
 /// 2^x for f32, x < 128. x = n + f with n the nearest integer: 2^f = 1 + f·P(f) with a polynomial P of degree 5
 /// (interpolated at Chebyshev nodes; error 5e-9, far below rounding), then n is added to the exponent. Results below
 /// 2^-126 are 0, also for -∞; NaN stays NaN.
 template <class D, hwy::EnableIf<sizeof(hn::TFromD<D>) == 4>* = nullptr>
 HWY_INLINE hn::Vec<D> exp2(D d, hn::Vec<D> x) {
-  const hn::RebindToSigned<D> di;
   const auto magic = hn::Set(d, 12582912.0f);  // 1.5·2^23: adding it rounds to an integer, kept in the low bits
   const auto shifted = hn::Add(x, magic);
   const auto f = hn::Sub(x, hn::Sub(shifted, magic));
@@ -40,7 +46,7 @@ HWY_INLINE hn::Vec<D> exp2(D d, hn::Vec<D> x) {
   p = hn::MulAdd(p, f, hn::Set(d, 0.2402265076057f));
   p = hn::MulAdd(p, f, hn::Set(d, 0.6931471880262f));
   p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
-  const auto scaled = hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
+  const auto scaled = times_power_of_two(d, p, shifted);
   return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -126.0f)), scaled);
 }
 
@@ -49,7 +55,6 @@ HWY_INLINE hn::Vec<D> exp2(D d, hn::Vec<D> x) {
 /// in the relative error (3e-9). Results below 2^-126 are 0, above the largest number ∞; NaN stays NaN.
 template <class D, hwy::EnableIf<sizeof(hn::TFromD<D>) == 4>* = nullptr>
 HWY_INLINE hn::Vec<D> exp(D d, hn::Vec<D> x) {
-  const hn::RebindToSigned<D> di;
   const auto magic = hn::Set(d, 12582912.0f);  // as in exp2
   const auto shifted = hn::MulAdd(x, hn::Set(d, 1.44269504089f), magic);
   const auto n = hn::Sub(shifted, magic);
@@ -61,7 +66,7 @@ HWY_INLINE hn::Vec<D> exp(D d, hn::Vec<D> x) {
   p = hn::MulAdd(p, r, hn::Set(d, 0.4999999344386f));
   p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
   p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
-  const auto scaled = hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, shifted))));
+  const auto scaled = times_power_of_two(d, p, shifted);
   const auto finite = hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.3365f)), scaled);
   return hn::IfThenElse(hn::Gt(x, hn::Set(d, 88.7228394f)), hn::Inf(d), finite);
 }
