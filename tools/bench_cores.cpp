@@ -1,10 +1,14 @@
 #include "tools/bench_cores.h"
 
 #include "nn/mixers/halo_s_config.h"
+#include "nn/mixers/linear.h"
 #include "nn/mixers/pattern.h"
 #include "nn/mixers/registry.h"
 #include "nn/mixers/sliding_window.h"
+#include "ops/concat.h"
 #include "ops/dense_attention.h"
+#include "ops/elementwise.h"
+#include "ops/linear_attention.h"
 #include "ops/neighbor_attention.h"
 #include "ops/view.h"
 
@@ -98,6 +102,55 @@ Core sliding_window(const Json& options, const CoreSizes& sizes) {
       .checkable = n};
 }
 
+/// y [B,H,T,D] whose weights are products of features; `normalise`: divided by their sum, from one more column of ones.
+Tensor feature_attention(const Tensor& q, const Tensor& k, const Tensor& v, bool normalise) {
+  if (!normalise) return linear_attention(q, k, v, {.scale = 1}).y;
+  const Tensor ones = Tensor::ones({v.size(0), v.size(1), v.size(2), 1}, v.options());
+  const Tensor y = linear_attention(q, k, concat({v, ones}, 3), {.scale = 1}).y;
+  const std::int64_t width = v.size(3);
+  return slice(y, 3, 0, width) / add(slice(y, 3, width, width + 1), 1e-6);
+}
+
+/// φ of the rows, for maps without parameters.
+HeadRows64 features(const FeatureMap& map, const HeadRows64& rows) {
+  const auto count = static_cast<std::int64_t>(rows.values.size()) / rows.width;
+  return HeadRows64(map.forward(Tensor::from(rows.values, {1, 1, count, rows.width})), 0);
+}
+
+/// o_t = Σ_{j<=t} (φ(q_t)·φ(k_j)) v_j, divided by the sum of the weights where the mixer normalises.
+Core linear(const Json& options, const CoreSizes& sizes) {
+  require_causal(sizes, "linear");
+  const auto config = config_from_json<LinearConfig>(options, "mixer");
+  require_input(feature_parameters(config.features(), sizes.width).empty() && !config.faithful, "--set",
+                "a feature map with parameters and the faithful form have no core; use --whole");
+  Generator generator(1);
+  Initializer init(InitScheme::scaled, sizes.width, 1, generator);
+  const auto map = std::make_shared<const FeatureMap>(config.features(), sizes.width, init);
+  const auto k = static_cast<double>(feature_width(config.features(), sizes.width)),
+             d = static_cast<double>(sizes.width + (config.normalise ? 1 : 0));
+  constexpr auto kChunk = static_cast<double>(kernel::LinearAttentionProblem::kChunk);
+  return {.run = [map, normalise = config.normalise](
+                     const Tensor& q, const Tensor& k,
+                     const Tensor& v) { return feature_attention(map->forward(q), map->forward(k), v, normalise); },
+          .expect =
+              [map, normalise = config.normalise](const HeadRows64& q, const HeadRows64& k, const HeadRows64& v,
+                                                  std::int64_t t) {
+                const HeadRows64 queries = features(*map, q), keys = features(*map, k);
+                std::vector<double> sum(static_cast<std::size_t>(v.width), 0.0);
+                double total = 0;
+                for (std::int64_t j = 0; j <= t; ++j) {
+                  const double weight = dot(queries.row(t), keys.row(j));
+                  total += weight;
+                  for (std::size_t c = 0; c < sum.size(); ++c) sum[c] += weight * v.row(j)[c];
+                }
+                if (normalise)
+                  for (double& value : sum) value /= total;
+                return sum;
+              },
+          .flops = static_cast<double>(sizes.positions) * (kChunk * (k + d) + 4 * k * d),
+          .checkable = sizes.positions};
+}
+
 }  // namespace
 
 HeadRows64::HeadRows64(const Tensor& heads, std::int64_t h)
@@ -105,7 +158,7 @@ HeadRows64::HeadRows64(const Tensor& heads, std::int64_t h)
 
 Core make_core(const std::string& mixer, const Json& options, const CoreSizes& sizes) {
   static const std::map<std::string_view, Core (*)(const Json&, const CoreSizes&)> cores{
-      {"dense", dense}, {"halo_s", halo_s}, {"sliding_window", sliding_window}};
+      {"dense", dense}, {"halo_s", halo_s}, {"linear", linear}, {"sliding_window", sliding_window}};
   const MixerEntry& entry = find_mixer(mixer);
   const auto found = cores.find(mixer);
   if (found == cores.end())
