@@ -3,6 +3,7 @@
 #include "autograd/node.h"
 #include "ops/cast.h"
 #include "ops/dispatch.h"
+#include "ops/matrix_rows.h"
 
 namespace sq {
 namespace {
@@ -32,26 +33,6 @@ void check(const Tensor& q, const Tensor& r, const Tensor& h, const Tensor& stat
           kName, "exists {} must be u8 [B,n] beside h {}", options.exists, h);
 }
 
-/// `x` itself where its rows lie one behind the other, as matrix products want them, else a packed copy.
-Tensor matrix_rows(const Tensor& x) {
-  return unit_rows(x.size(2) > 1 && x.strides()[2] < x.size(3) ? packed_copy(x) : x);
-}
-
-/// Rows for a matrix product, which looks at their distance even where there is one.
-template <class Rows>
-Rows apart(Rows rows, std::int64_t width) {
-  rows.row = std::max(rows.row, width);
-  return rows;
-}
-template <class T>
-kernel::HeadRows<T> rows_of(Tensor& x) {
-  return apart(head_rows<T>(x), x.size(3));
-}
-template <class T>
-kernel::HeadRows<const T> rows_of(const Tensor& x) {
-  return apart(head_rows<T>(x), x.size(3));
-}
-
 Tensor zero_heads(const Tensor& like) {
   Tensor x = empty_heads(like.size(0), like.size(1), like.size(2), like.size(3), like.options());
   fill_(x, 0);
@@ -67,15 +48,15 @@ Gradients backward(kernel::BlockRetrievalProblem p, const Saved& saved, const Te
   visit_float(q.dtype(), kName, [&]<class T>() {
     using Kernel = kernel::BlockRetrievalBackward;
     launch<Kernel>(q.device(), Kernel::Arguments<T>{.problem = p,
-                                                    .q = rows_of<T>(q),
-                                                    .r = rows_of<T>(r),
-                                                    .h = rows_of<T>(h),
-                                                    .dy = rows_of<T>(dy),
+                                                    .q = head_matrices<T>(q),
+                                                    .r = head_matrices<T>(r),
+                                                    .h = head_matrices<T>(h),
+                                                    .dy = head_matrices<T>(dy),
                                                     .states = states.data<T>(),
                                                     .mixtures = mixtures.defined() ? mixtures.data<T>() : nullptr,
-                                                    .dq = rows_of<T>(dq),
-                                                    .dr = rows_of<T>(dr),
-                                                    .dh = rows_of<T>(dh),
+                                                    .dq = head_matrices<T>(dq),
+                                                    .dr = head_matrices<T>(dr),
+                                                    .dh = head_matrices<T>(dh),
                                                     .dstates = dstates.data<T>()});
   });
   return {dq, dr, dh, dstates};
@@ -109,12 +90,12 @@ Tensor block_retrieval(const Tensor& q, const Tensor& r, const Tensor& h, const 
   visit_float(q.dtype(), kName, [&]<class T>() {
     using Kernel = kernel::BlockRetrievalForward;
     launch<Kernel>(q.device(), Kernel::Arguments<T>{.problem = p,
-                                                    .q = rows_of<T>(queries),
-                                                    .r = rows_of<T>(retrievers),
-                                                    .h = rows_of<T>(keys),
+                                                    .q = head_matrices<T>(queries),
+                                                    .r = head_matrices<T>(retrievers),
+                                                    .h = head_matrices<T>(keys),
                                                     .states = memory.data<T>(),
                                                     .mixtures = mixtures.defined() ? mixtures.data<T>() : nullptr,
-                                                    .y = rows_of<T>(y)});
+                                                    .y = head_matrices<T>(y)});
   });
   return record(kName, {q, r, h, states}, y, {queries, retrievers, keys, memory, mixtures, exists},
                 [p](const Saved& saved, const Tensor& dy) { return backward(p, saved, dy); });

@@ -81,11 +81,8 @@ Tensor BsbrMixer::memories(const Chunks& chunks, const Tensor& k, const Tensor& 
   const double root = 1 / std::sqrt(static_cast<double>(width()));
   Tensor states = matmul(transpose(keys, 3, 4), values);
   if (config_.state_norm == BsbrStateNorm::mean) {
-    const Tensor& shares = chunks.shares();
-    states =
-        shares.defined()
-            ? mul(states, reshape(cast(mul(shares, root), states.dtype()), {states.size(0), 1, states.size(2), 1, 1}))
-            : mul(states, root / static_cast<double>(chunks.size()));
+    const Tensor norm = cast(div(root, chunks.real_positions()), states.dtype());
+    states = mul(states, reshape(norm, {norm.size(0), 1, norm.size(1), 1, 1}));
   }
   return config_.compresses() ? compressed(states, k.dtype()) : states;
 }

@@ -74,7 +74,7 @@ class BsbrMixer : public Mixer {
 
  private:
   struct State;
-  struct Rows;
+  struct Rows;  // a piece of the new rows
 
   std::int64_t width() const { return attn_.sizes().head_dim; }
   /// x [B,R,C] -> [B,H,R,D]

@@ -16,8 +16,6 @@
 namespace sq {
 namespace {
 
-Tensor rows_of(const Tensor& x, std::int64_t begin, std::int64_t end) { return slice(x, 0, begin, end); }
-
 /// In the layout [B,H,t,D] of a tensor [B,t,H,D].
 Tensor as_heads(const Tensor& x) {
   const Shape &n = x.shape(), &s = x.strides();
@@ -54,14 +52,13 @@ struct BsbrMixer::State : MixerState {
   Tensor mixture;     // M of the open chunk [B,H,D,D]
 };
 
-/// A piece of the new rows of the sequences [begin, end): their rows [from, to), at position `position` of a sequence
-/// and so many more, all in one chunk.
 struct BsbrMixer::Rows {
+  ChunkPiece piece;
   Tensor x, q, k, v, local_q, local_k;  // of these rows: [b,s,C] and [b,H,s,D]
-  std::int64_t begin, end, from, position;
 
-  std::int64_t count() const { return x.size(1); }
-  Tensor of(const Tensor& state) const { return rows_of(state, begin, end); }
+  std::int64_t count() const { return piece.count(); }
+  std::int64_t position() const { return piece.position; }
+  Tensor of(const Tensor& state) const { return piece.rows(state); }
 };
 
 std::unique_ptr<MixerState> BsbrMixer::make_state(std::int64_t batch, std::int64_t capacity) const {
@@ -84,29 +81,29 @@ Tensor BsbrMixer::mixture(const Tensor& r, const State& state, const Rows& rows,
 
 /// What the rows of a piece read from the closed chunks, of which there is one at least.
 Tensor BsbrMixer::retrieve_next(const Rows& rows, State& state) const {
-  const std::int64_t closed = rows.position / config_.chunk_size;
+  const std::int64_t closed = rows.position() / config_.chunk_size;
   const Tensor q = cast(rows.q, state.open.dtype());
   if (config_.retriever == BsbrRetriever::token) {
     const Tensor each = mixture(heads(meta_r_proj_, rows.x), state, rows, closed, rows.x.dtype());
     return cast(squeeze(matmul(unsqueeze(q, 3), each), 3), rows.q.dtype());
   }
   Tensor own = rows.of(state.mixture);
-  if (config_.retriever == BsbrRetriever::first && rows.position % config_.chunk_size == 0)
+  if (config_.retriever == BsbrRetriever::first && rows.position() % config_.chunk_size == 0)
     copy_(own, squeeze(mixture(heads(meta_r_proj_, slice(rows.x, 1, 0, 1)), state, rows, closed, rows.x.dtype()), 2));
   return cast(matmul(q, own), rows.q.dtype());
 }
 
 /// The piece becomes part of the open chunk, which is closed when it is full.
 void BsbrMixer::remember(const Rows& rows, State& state) const {
-  const std::int64_t size = config_.chunk_size, number = rows.position / size, last = rows.count() - 1;
+  const std::int64_t size = config_.chunk_size, number = rows.position() / size, last = rows.count() - 1;
   if (number >= state.kept) return;
   Tensor open = rows.of(state.open);
   const Tensor added = matmul(transpose(cast(rows.k, open.dtype()), 2, 3), cast(rows.v, open.dtype()));
-  if (rows.position % size == 0)
+  if (rows.position() % size == 0)
     copy_(open, added);
   else
     accumulate_(open, added);
-  if ((rows.position + rows.count()) % size != 0) return;
+  if ((rows.position() + rows.count()) % size != 0) return;
 
   const double norm = config_.state_norm == BsbrStateNorm::mean
                           ? 1 / (static_cast<double>(size) * std::sqrt(static_cast<double>(width())))
@@ -122,15 +119,16 @@ void BsbrMixer::remember(const Rows& rows, State& state) const {
 }
 
 void BsbrMixer::segment(const Rows& rows, State& state, Tensor& y) const {
-  const std::int64_t slot = rows.position % config_.chunk_size, count = rows.count();
+  const auto [begin, end, from, to, position] = rows.piece;
+  const std::int64_t slot = position % config_.chunk_size, filled = slot + rows.count();
   std::vector<std::int64_t> places;
-  for (std::int64_t b = rows.begin; b < rows.end; ++b)
-    for (std::int64_t i = 0; i < count; ++i) places.push_back(b * state.cache.slots() + slot + i);
+  for (std::int64_t b = begin; b < end; ++b)
+    for (std::int64_t s = slot; s < filled; ++s) places.push_back(b * state.cache.slots() + s);
   state.cache.put(rows.local_k, rows.v, places);
-  Tensor result = dense_attention(rows.local_q, state.cache.keys(rows.begin, rows.end, slot + count),
-                                  state.cache.values(rows.begin, rows.end, slot + count), {});
-  if (rows.position >= config_.chunk_size) result = add(result, gated(retrieve_next(rows, state)));
-  Tensor target = slice(rows.of(y), 2, rows.from, rows.from + count);
+  Tensor result =
+      dense_attention(rows.local_q, state.cache.keys(begin, end, filled), state.cache.values(begin, end, filled), {});
+  if (position >= config_.chunk_size) result = add(result, gated(retrieve_next(rows, state)));
+  Tensor target = rows.piece.of(y, 2);
   copy_(target, result);
   remember(rows, state);
 }
@@ -142,34 +140,16 @@ Tensor BsbrMixer::advance(const Tensor& x, MixerState& given, std::span<const st
   const Tensor q = attn_.queries(x), k = attn_.keys(x), v = attn_.values(x);
   const Tensor local_q = attn_.rotate(q, places.positions), local_k = attn_.rotate(k, places.positions);
   Tensor y = as_heads(Tensor::zeros({batch, t, q.size(1), q.size(3)}, q.options()));
-  const auto sequences = [&](std::int64_t begin, std::int64_t end) {
-    const std::int64_t seen = state.lengths()[static_cast<std::size_t>(begin)];
-    const std::int64_t all = counts[static_cast<std::size_t>(begin)];
-    for (std::int64_t from = 0; from < all;) {
-      const std::int64_t left = config_.chunk_size - (seen + from) % config_.chunk_size;
-      const std::int64_t to = std::min(all, from + left);
-      const auto part = [&](const Tensor& heads) { return slice(rows_of(heads, begin, end), 2, from, to); };
-      segment({.x = slice(rows_of(x, begin, end), 1, from, to),
-               .q = part(q),
-               .k = part(k),
-               .v = part(v),
-               .local_q = part(local_q),
-               .local_k = part(local_k),
-               .begin = begin,
-               .end = end,
-               .from = from,
-               .position = seen + from},
-              state, y);
-      from = to;
-    }
-  };
-  const auto same = [](std::span<const std::int64_t> values) {
-    return std::all_of(values.begin(), values.end(), [&](std::int64_t value) { return value == values[0]; });
-  };
-  if (same(state.lengths()) && same(counts))
-    sequences(0, batch);
-  else
-    for (std::int64_t b = 0; b < batch; ++b) sequences(b, b + 1);
+  for_pieces(state.lengths(), counts, config_.chunk_size, [&](const ChunkPiece& piece) {
+    segment({.piece = piece,
+             .x = piece.of(x, 1),
+             .q = piece.of(q, 2),
+             .k = piece.of(k, 2),
+             .v = piece.of(v, 2),
+             .local_q = piece.of(local_q, 2),
+             .local_k = piece.of(local_k, 2)},
+            state, y);
+  });
   return attn_.output(y);
 }
 

@@ -3,6 +3,9 @@
 
 #include "tensor/tensor.h"
 
+#include <functional>
+#include <span>
+
 namespace sq {
 
 /// Rows x [B,T,W] as n = ⌈T/C⌉ chunks of C positions, with zeros behind position T-1. A sequence shorter than a chunk
@@ -34,8 +37,10 @@ class Chunks {
   /// u8 [B,n·C] and u8 [B,n]: real positions, and chunks that have any. Undefined without a mask.
   const Tensor& mask() const { return mask_; }
   const Tensor& exists() const { return exists_; }
-  /// 1/|c|, f64 [B,n], |c| the real positions of chunk c, at least 1; undefined without a mask: then all are 1/C.
-  const Tensor& shares() const { return shares_; }
+  /// |c|, the real positions of chunk c, and how many lie before it; f64 [B,n], or [1,n] where all rows are alike. Both
+  /// at least 1, for they divide.
+  const Tensor& real_positions() const { return real_; }
+  const Tensor& real_before() const { return real_before_; }
 
   // Between layouts of heads; no copies. Folded heads [B·n,H,C,D] lie in memory as [B,n·C,H,D].
   /// [B·n,H,C,D] -> [B,H,n·C,D].
@@ -50,8 +55,25 @@ class Chunks {
   Tensor chosen(const Tensor& index) const;
 
   std::int64_t positions_, size_, count_;
-  Tensor x_, mask_, exists_, shares_;
+  Tensor x_, mask_, exists_, real_, real_before_;
   Tensor first_, last_, before_;  // i64 [B,n], with a mask
 };
+
+/// Rows [from, to) of the new rows of the sequences [begin, end), which all lie in one chunk; the first one is at
+/// `position` of its sequence.
+struct ChunkPiece {
+  std::int64_t begin, end, from, to, position;
+
+  std::int64_t count() const { return to - from; }
+  /// The part of x [B,t,...] or (axis 2) [B,H,t,...].
+  Tensor of(const Tensor& x, int axis) const;
+  /// The same sequences of a state [B,...].
+  Tensor rows(const Tensor& state) const;
+};
+
+/// Decoding with chunks: calls body for pieces, in the order of positions, that end where a chunk or the new rows end.
+/// Row b has seen[b] positions and gets counts[b] more. All sequences go together where they are alike.
+void for_pieces(std::span<const std::int64_t> seen, std::span<const std::int64_t> counts, std::int64_t chunk_size,
+                const std::function<void(const ChunkPiece&)>& body);
 
 }  // namespace sq

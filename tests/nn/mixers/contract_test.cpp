@@ -23,6 +23,8 @@ std::vector<MixerCase> cases() {
       {"bsbr", {{"num_heads", 4}, {"chunk_size", 4}, {"retriever", "token"}, {"compression_factor", 3}}},
       {"dense", {{"num_heads", 4}, {"num_kv_heads", 2}}},
       {"dense", {{"num_heads", 3}, {"num_kv_heads", 1}, {"head_dim", 6}}},
+      {"gau", {{"chunk_size", 8}}},
+      {"gau", {{"chunk_size", 5}, {"expansion_factor", 1}, {"scaled", false}}},
       {"halo_s",
        {{"num_heads", 4}, {"num_kv_heads", 2}, {"local_window", 8}, {"dilated_offsets", {1, 2}}, {"num_random", 2}}},
       {"halo_s",
