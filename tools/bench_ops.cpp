@@ -12,6 +12,7 @@
 #include "ops/embedding.h"
 #include "ops/gather.h"
 #include "ops/gradient_norm.h"
+#include "ops/l2_normalize.h"
 #include "ops/layer_norm.h"
 #include "ops/linear_attention.h"
 #include "ops/matmul.h"
@@ -125,6 +126,11 @@ std::vector<Case> row_cases() {
        [=] {
          return add(mul(div(centred(), sqrt(add(mean(mul(centred(), centred()), {-1}, true), 1e-5))), gain), bias);
        },
+       moves(2 * n)},
+      {"l2_normalize",
+       {x},
+       [=] { return l2_normalize(x); },
+       [=] { return div(x, sqrt(sum(mul(x, x), {-1}, true))); },
        moves(2 * n)},
       {"rms_norm",
        {x, gain},

@@ -377,7 +377,8 @@ TEST_SUITE("mixer contract") {
         peak(length);  // lists that are kept
         return peak(length);
       };
-      CHECK(settled(2048) < 2.3 * settled(1024));
+      const std::int64_t length = default_device().is_cuda() ? 512 : 1024;  // an emulated GPU is slow
+      CHECK(settled(2 * length) < 2.3 * settled(length));
     }
     cpu::set_thread_count(threads);
   }
