@@ -20,6 +20,10 @@ Tensor real_rows(const Tensor& heads, const Tensor& mask) {
   return where(reshape(mask, {mask.size(0), 1, mask.size(1), 1}), heads, Tensor::zeros({}, heads.options()));
 }
 
+Tensor real_positions(const Tensor& numbers, const Tensor& mask) {
+  return mask.defined() ? squeeze(real_rows(unsqueeze(numbers, 3), mask), 3) : numbers;
+}
+
 Tensor next_positions(std::span<const std::int64_t> lengths, std::int64_t positions) {
   std::vector<std::int64_t> all;
   for (const std::int64_t length : lengths)

@@ -21,6 +21,8 @@ std::vector<MixerCase> cases() {
       {"bsbr", {{"num_heads", 2}, {"chunk_size", 8}, {"gate", "one"}}},
       {"bsbr", {{"num_heads", 2}, {"head_dim", 6}, {"chunk_size", 5}, {"retriever", "prev"}, {"state_norm", "none"}}},
       {"bsbr", {{"num_heads", 4}, {"chunk_size", 4}, {"retriever", "token"}, {"compression_factor", 3}}},
+      {"delta_net", {{"num_heads", 2}, {"negative_eigenvalues", true}}},
+      {"delta_net", {{"num_heads", 4}, {"faithful", true}}},
       {"dense", {{"num_heads", 4}, {"num_kv_heads", 2}}},
       {"dense", {{"num_heads", 3}, {"num_kv_heads", 1}, {"head_dim", 6}}},
       {"gau", {{"chunk_size", 8}}},
