@@ -3,6 +3,7 @@
 #include "models/estimate.h"
 #include "models/model_folder.h"
 #include "tools/cli.h"
+#include "train/tokenizers/bpe_tokenizer.h"
 
 #include <fmt/ranges.h>
 
@@ -41,7 +42,10 @@ std::vector<std::string> new_parameters(const ModelConfig& model, const ModelCon
 
 void run(const Options& o) {
   const auto [source, model] = import_gpt2(o.source, o.target);
+  const std::unique_ptr<Tokenizer> tokenizer = read_hugging_face_tokenizer(o.source, model->config().vocab_size);
+  if (tokenizer) require_tokenizer_fits(*tokenizer, model->config().vocab_size, o.source);
   save_model(o.out, *model);
+  if (tokenizer) save_tokenizer(*tokenizer, std::filesystem::path(o.out) / kTokenizerFile);
   const ModelConfig &config = model->config(), dense = to_model_config(source);
   const std::vector<std::string> added = new_parameters(config, dense);
   const std::int64_t parameters = model->parameter_count(), before = count_parameters(dense);
@@ -55,9 +59,14 @@ void run(const Options& o) {
                 {"layers", config.num_layers},
                 {"hidden_size", config.hidden_size},
                 {"vocab_size", config.vocab_size},
-                {"max_tokens", config.max_tokens()}});
+                {"max_tokens", config.max_tokens()},
+                {"tokenizer", tokenizer ? tokenizer->kind() : ""}});
   say(o.common, "{} holds {} layers of width {}, {} tokens, {} parameters", o.out, config.num_layers,
       config.hidden_size, config.vocab_size, parameters);
+  if (!tokenizer)
+    say(o.common,
+        "the folder has neither tokenizer.json nor vocab.json and merges.txt: the model is converted without a "
+        "tokenizer, so it takes ids but no text");
   if (added.empty())
     say(o.common, "the model is the same: nothing was added");
   else

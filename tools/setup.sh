@@ -30,7 +30,8 @@ install_packages() {
   }
 }
 
-BUILD_PACKAGES=(g++ meson ninja-build pkg-config libopenblas-dev libfmt-dev libhwy-dev nlohmann-json3-dev libcli11-dev)
+BUILD_PACKAGES=(g++ meson ninja-build pkg-config libopenblas-dev libfmt-dev libhwy-dev nlohmann-json3-dev libpcre2-dev
+  libcli11-dev)
 TEST_PACKAGES=(doctest-dev libboost-context-dev)
 
 # build FOLDER [MESON OPTION...]: configures (once) and compiles. CCACHE, if installed, is used by Meson itself.

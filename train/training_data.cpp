@@ -131,6 +131,7 @@ DataKind resolve_kind(const TrainingConfig& training, Paths files) {
 
 std::string unit_of(const Tokenizer& tokenizer) {
   if (tokenizer.kind() == "byte") return "byte";
+  if (tokenizer.kind() == "bpe") return "token";
   return tokenizer.kind() == "char" ? "character" : "word";
 }
 

@@ -4,6 +4,7 @@
 #include "models/presets.h"
 #include "tensor/file.h"
 #include "tensor/random.h"
+#include "tests/support/tiny_bpe.h"
 #include "train/tokenizers/tokenizer.h"
 #include "train/training_config.h"
 
@@ -59,6 +60,7 @@ void write_configs(const fs::path& folder) {
 void write_tokenizers(const fs::path& folder) {
   for (const char* kind : {"byte", "char", "word"})
     replace_file(folder / kind, make_tokenizer(kind, kTexts)->to_json().dump());
+  replace_file(folder / "bpe", BpeTokenizer(test::tiny_bpe()).to_json().dump());
 }
 
 void write_jsonl(const fs::path& folder) {

@@ -1,5 +1,6 @@
 // subquad convert: GPT-2 folders in, model folders out.
 #include "tests/support/compare.h"
+#include "tests/support/tiny_bpe.h"
 #include "tests/support/tiny_gpt2.h"
 #include "tests/tools/run_tool.h"
 
@@ -40,10 +41,40 @@ TEST_CASE("a GPT-2 folder becomes a model folder that other commands take") {
   CHECK(result.json()["new_parameters"] == 0);
   CHECK(result.json()["layers"] == 2);
   CHECK(result.err.find("the model is the same") != std::string::npos);
+  CHECK(result.err.find("converted without a tokenizer") != std::string::npos);
+  CHECK(result.json()["tokenizer"] == "");
   const std::string logits = (source.folder.path() / "logits.safetensors").string();
   CHECK(run_tool("logits --model " + source.out + " --ids 1,2,3 --out " + logits).status == 0);
   CHECK(SafetensorsFile(logits).at("logits").shape() == Shape{1, 3, 11});
   CHECK(run_tool("summary --model " + source.out + " --json").json()["parameters"] == result.json()["parameters"]);
+}
+
+TEST_CASE("the tokenizer comes along, and the converted model continues text") {
+  Source source;
+  nlohmann::ordered_json config = tiny_gpt2_config(), vocabulary;
+  config["vocab_size"] = 270;  // more than the tokenizer has
+  NamedTensors tensors = tiny_gpt2_tensors();
+  tensors.front().second = randn({270, 8});
+  write_gpt2(source.path, config, tensors);
+  const BpeVocabulary tiny = tiny_bpe();
+  for (std::size_t id = 0; id < tiny.tokens.size(); ++id) vocabulary[tiny.tokens[id]] = id;
+  std::string merges = "#version: 0.2\n";
+  for (const auto& [left, right] : tiny.merges) merges += left + " " + right + "\n";
+  replace_file(source.path + "/vocab.json", vocabulary.dump());
+  replace_file(source.path + "/merges.txt", merges);
+  const ToolResult result = run_tool(kConvert + source.both() + " --json");
+  INFO(result.err);
+  REQUIRE(result.status == 0);
+  CHECK(result.json()["tokenizer"] == "bpe");
+  const ToolResult text =
+      run_tool("generate --model " + source.out + " --prompt ' the thing' --max-new-tokens 4 --json");
+  INFO(text.err);
+  REQUIRE(text.status == 0);
+  CHECK(text.json()["text"].get<std::string>().starts_with(" the thing"));
+  std::filesystem::remove_all(source.out);
+  std::filesystem::remove(source.path + "/merges.txt");
+  check_refused(kConvert + source.both(), "merges.txt");
+  CHECK_FALSE(std::filesystem::exists(source.out));
 }
 
 TEST_CASE("convert refuses what it cannot convert, in one line") {

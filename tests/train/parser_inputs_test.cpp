@@ -2,10 +2,22 @@
 #include "tests/fuzz/config_input.h"
 #include "tests/fuzz/jsonl_input.h"
 #include "tests/fuzz/tokenizer_input.h"
+#include "tests/support/tiny_bpe.h"
 
 #include <doctest/doctest.h>
 
 using namespace sq;
+
+namespace {
+
+/// A byte-pair tokenizer's file with one key changed.
+std::string bpe_with(const char* key, const char* value) {
+  Json json = BpeTokenizer(test::tiny_bpe()).to_json();
+  json[key] = Json::parse(value);
+  return json.dump();
+}
+
+}  // namespace
 
 TEST_CASE("tokenizer files of any bytes are refused or read whole") {
   const std::string deep(100'000, '[');
@@ -31,7 +43,15 @@ TEST_CASE("tokenizer files of any bytes are refused or read whole") {
            R"({"kind":"word","min_freq":1,"words":["<PAD>","<UNK>","<BOS>","<EOS>","a\u3000b"]})",
            R"({"kind":"word","min_freq":18446744073709551615,"words":["<PAD>","<UNK>","<BOS>","<EOS>"]})",
            R"({"kind":"word","min_freq":-1,"words":["<PAD>","<UNK>","<BOS>","<EOS>"]})",
-           R"({"kind":"word","min_freq":2,"words":["<PAD>","<UNK>","<BOS>","<EOS>","\u0000","\ud83d\ude00"]})"}) {
+           R"({"kind":"word","min_freq":2,"words":["<PAD>","<UNK>","<BOS>","<EOS>","\u0000","\ud83d\ude00"]})",
+           R"({"kind":"bpe","tokens":[],"merges":[],"special":[]})",
+           R"({"kind":"bpe","tokens":["a","a"],"merges":[" "],"special":[18446744073709551615]})",
+           bpe_with("special", "[0]"),
+           bpe_with("special", "[263,263]"),
+           bpe_with("merges", R"(["  "])"),
+           bpe_with("merges", R"(["Ġ Ġ","Ġ Ġ"])"),
+           bpe_with("tokens", R"(["\u0000"])"),
+           bpe_with("kind", "\"bpe\"")}) {
     CAPTURE(input.substr(0, 80));
     CHECK_NOTHROW(fuzz::tokenizer_input(input));
   }

@@ -3,6 +3,7 @@
 #include "tensor/error.h"
 #include "tensor/file.h"
 #include "train/json_check.h"
+#include "train/tokenizers/bpe_tokenizer.h"
 #include "train/tokenizers/byte_tokenizer.h"
 #include "train/tokenizers/char_tokenizer.h"
 #include "train/tokenizers/utf8.h"
@@ -80,13 +81,16 @@ std::unique_ptr<Tokenizer> parse_tokenizer(std::string_view json_text, std::stri
   }
   if (kind == "char") return std::make_unique<CharTokenizer>(CharTokenizer::from_json(json, where));
   if (kind == "word") return std::make_unique<WordTokenizer>(WordTokenizer::from_json(json, where));
-  throw UsageError(fmt::format("{}: \"kind\" is \"{}\"; known tokenizers are byte, char, word", where, kind));
+  if (kind == "bpe") return std::make_unique<BpeTokenizer>(BpeTokenizer::from_json(json, where));
+  throw UsageError(fmt::format("{}: \"kind\" is \"{}\"; known tokenizers are byte, char, word, bpe", where, kind));
 }
 
 std::unique_ptr<Tokenizer> make_tokenizer(std::string_view kind, std::span<const std::string> documents) {
   if (kind == "byte") return std::make_unique<ByteTokenizer>();
   if (kind == "char") return std::make_unique<CharTokenizer>(CharTokenizer::from_corpus(documents));
   if (kind == "word") return std::make_unique<WordTokenizer>(WordTokenizer::from_corpus(documents));
+  require_input(kind != "bpe", "tokenizer",
+                "bpe is read from a converted model (subquad convert), not made from texts");
   throw UsageError(fmt::format("tokenizer: '{}' is unknown; known tokenizers are byte, char, word", kind));
 }
 

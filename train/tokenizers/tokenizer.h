@@ -18,7 +18,7 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  /// "byte", "char" or "word".
+  /// "byte", "char", "word" or "bpe".
   virtual std::string_view kind() const = 0;
   /// Number of ids: a model for this tokenizer needs this many rows of embedding.
   virtual std::int64_t vocab_size() const = 0;

@@ -125,10 +125,10 @@ TEST_CASE("a tokenizer file that is wrong is one clear line") {
   const auto text = [](const char* json) {
     return error_text<UsageError>([&] { (void)parse_tokenizer(json, "run/tokenizer.json"); });
   };
-  for (const char* json : {"", "{", "[]", "3", "{}", "{\"kind\":1}", "{\"kind\":\"bpe\"}"})
+  for (const char* json : {"", "{", "[]", "3", "{}", "{\"kind\":1}", "{\"kind\":\"gpt\"}"})
     CHECK(text(json).starts_with("run/tokenizer.json: "));
   CHECK(contains(text("{}"), "the key \"kind\" is missing"));
-  CHECK(contains(text("{\"kind\":\"bpe\"}"), "known tokenizers are byte, char, word"));
+  CHECK(contains(text("{\"kind\":\"gpt\"}"), "known tokenizers are byte, char, word, bpe"));
   CHECK(contains(text(R"({"kind":"byte","size":1})"), "the key \"size\" is unknown; the keys are kind"));
   CHECK(contains(text(R"({"kind":"char","alphabet":"ab"})"), "the key \"unknown\" is missing"));
   CHECK(contains(text(R"({"kind":"char","alphabet":7,"unknown":"error"})"), "\"alphabet\" must be a text"));
@@ -144,7 +144,7 @@ TEST_CASE("a tokenizer file that is wrong is one clear line") {
   CHECK(contains(text(R"({"kind":"word","min_freq":1,"words":{}})"), "\"words\" must be a list"));
   CHECK_THROWS_AS((void)load_tokenizer("/nowhere/tokenizer.json"), UsageError);
   CHECK_THROWS_AS((void)WordTokenizer::from_original_file("[1]", "vocab.json"), UsageError);
-  CHECK(contains(error_text<UsageError>([] { (void)make_tokenizer("bpe", kTexts); }), "'bpe' is unknown"));
+  CHECK(contains(error_text<UsageError>([] { (void)make_tokenizer("bpe", kTexts); }), "bpe is read from a converted model"));
 }
 
 TEST_CASE("a tokenizer that does not fit the model is refused") {
