@@ -1,5 +1,6 @@
 // golden_bsbr_test: every golden number of the BSBR family.
 #include "tests/golden/bsbr/golden_models.h"
+#include "tests/golden/bsbr/golden_retrieval.h"
 #include "tests/golden/harness.h"
 #include "tests/support/device_option.h"
 #include "tests/support/simd.h"
@@ -10,6 +11,9 @@ int main(int argc, char** argv) {
   const sq::test::DeviceOption device(argc, argv);
   return run("bsbr", SUBQUAD_GOLDEN_SOURCE "/bsbr",
              {
+                 {"attn_bsbr.safetensors", check_bsbr_attention},
+                 {"attn_bsbr_compressed.safetensors", check_bsbr_attention},
+                 {"attn_gau.safetensors", check_gau_attention},
                  {"gpt2_conversion.safetensors", check_gpt2_conversion},
                  {"model_hopfield.safetensors", check_model},
                  {"model_sliding_window.safetensors", check_model},
