@@ -65,12 +65,13 @@ Json mixer_of(const BsbrLibraryModel& m, BsbrReading reading) {
     case BsbrFamily::hopfield:
       return {{"type", "hopfield"}, {"num_heads", m.num_heads}, {"temperature", m.temperature}};
     case BsbrFamily::gau:
-      return {{"type", "gau"}, {"chunk_size", m.chunk_size}, {"expansion", m.expansion_factor}};
+      return {
+          {"type", "gau"}, {"chunk_size", m.chunk_size}, {"expansion_factor", m.expansion_factor}, {"scaled", false}};
     case BsbrFamily::bsbr:
       return {{"type", "bsbr"},
               {"num_heads", m.num_heads},
               {"chunk_size", m.chunk_size},
-              {"compression", m.compression_factor},
+              {"compression_factor", m.compression_factor},
               {"state_norm", "none"},
               {"faithful", faithful}};
   }
