@@ -1,4 +1,6 @@
 // golden_bsbr_test: every golden number of the BSBR family.
+#include "tests/golden/bsbr/golden_attention.h"
+#include "tests/golden/bsbr/golden_features.h"
 #include "tests/golden/bsbr/golden_models.h"
 #include "tests/golden/bsbr/golden_retrieval.h"
 #include "tests/golden/harness.h"
@@ -14,6 +16,12 @@ int main(int argc, char** argv) {
                  {"attn_bsbr.safetensors", check_bsbr_attention},
                  {"attn_bsbr_compressed.safetensors", check_bsbr_attention},
                  {"attn_gau.safetensors", check_gau_attention},
+                 {"attn_deltanet.safetensors", check_attention},
+                 {"attn_hopfield.safetensors", check_attention},
+                 {"attn_linear.safetensors", check_attention},
+                 {"attn_sliding_window.safetensors", check_attention},
+                 {"attn_standard.safetensors", check_attention},
+                 {"feature_maps.safetensors", check_feature_maps},
                  {"gpt2_conversion.safetensors", check_gpt2_conversion},
                  {"model_bsbr.safetensors", check_model},
                  {"model_bsbr_compressed.safetensors", check_model},
