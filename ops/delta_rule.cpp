@@ -70,7 +70,7 @@ DeltaRuleResult delta_rule(const Tensor& q, const Tensor& k, const Tensor& v, co
         {.scale = options.scale, .log_decay = wide(options.log_decay), .first_state = wide(options.first_state)});
     return {cast(result.y, q.dtype()), cast(result.state, q.dtype())};
   }
-  const kernel::LinearAttentionProblem p = memory_problem(kName, q, v, options.scale);
+  const kernel::LinearAttentionProblem p = memory_problem(kName, q, v, options.log_decay, options.scale);
   const Tensor queries = unit_rows(q), keys = unit_rows(k), values = unit_rows(v), strengths = packed(beta);
   const Tensor log_decay = packed_or_none(options.log_decay), first = packed_or_none(options.first_state);
   Tensor y = empty_heads(p.batch, p.heads, p.positions, p.value_width, q.options());

@@ -7,7 +7,7 @@ namespace sq {
 
 struct DeltaRuleOptions {
   double scale = 0;         // factor s on the results; 0 stands for 1/√K
-  Tensor log_decay = {};    // g [B,H,T], at most 0, in the dtype of q; undefined = 0: nothing is forgotten
+  Tensor log_decay = {};    // g [B,H,T] or [B,H,T,K], at most 0, in the dtype of q; undefined = 0: nothing is forgotten
   Tensor first_state = {};  // S_0 [B,H,K,V]; undefined = 0
 };
 
@@ -19,9 +19,9 @@ struct DeltaRuleResult {
 /// A memory that corrects itself: it is asked for the key first, and only what the value differs by is written.
 ///   S̃_t = e^(g_t) S_{t-1},   u_t = β_t (v_t - S̃_tᵀ k_t),   S_t = S̃_t + k_t u_tᵀ,   y_t = s S_tᵀ q_t
 /// (Schlag et al. 2021, eq. 24; in parallel over positions: Yang et al. 2024, "Parallelizing linear transformers with
-/// the delta rule"; with decay: Yang et al. 2025, "Gated delta networks"). The keys are used as they are: the memory
-/// stays bounded for keys of length 1 and β between 0 and 2. Causal by construction. Time O(T·(K·V + C·(K + V))),
-/// memory O(T).
+/// the delta rule"; with decay: Yang et al. 2025, "Gated delta networks"; with one for each row of the state: Kimi Team
+/// 2025, "Kimi Linear"). The keys are used as they are: the memory stays bounded for keys of length 1 and β between 0
+/// and 2. Causal by construction. Time O(T·(K·V + C·(K + V))), memory O(T).
 ///
 /// q, k [B,H,T,K], v [B,H,T,V], beta [B,H,T] of one float dtype and device, any strides. 16-bit floats are computed in
 /// f32 on every device.
@@ -42,7 +42,7 @@ struct DeltaRuleResult {
 ///   D  = X K - diag(e^b) R Sᵀ                dβ_i = R_i·v_i + k_i·D_i
 ///   E  = s dPᵀ Q + diag(e^(b_C - b)) U dS'ᵀ + Xᵀ diag(β) K
 ///   dK = diag(β) D + E
-///   db_i = q_i·dq_i + k_i·(β_i D_i - E_i),   dg_i = Σ_{l>=i} db_l + ⟨S', dS'⟩
+///   db_i = q_i·dq_i + k_i·(β_i D_i - E_i),   dg_i = Σ_{l>=i} db_l + ⟨S', dS'⟩, or the same row by row
 /// Throws Error on mismatched shapes, dtypes or devices.
 DeltaRuleResult delta_rule(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& beta,
                            const DeltaRuleOptions& options = {});
@@ -65,7 +65,7 @@ struct DeltaRuleForward {
     LinearAttentionProblem problem;
     HeadRows<const T> q, k, v;
     const T* beta;         // [B,H,T]
-    const T* log_decay;    // [B,H,T], or null
+    const T* log_decay;    // [B,H,T] or [B,H,T,K], or null
     const T* first_state;  // [B,H,K,V], or null
     HeadRows<T> y;
     T* states;    // [B,H,chunks+1,K,state_row]: before each chunk, and the last one
@@ -96,7 +96,7 @@ struct DeltaRuleBackward {
     const T* dstate;  // [B,H,K,V], the gradient of the last state, or null
     HeadRows<T> dq, dk, dv;
     T* dbeta;       // [B,H,T]
-    T* dlog_decay;  // [B,H,T], or null
+    T* dlog_decay;  // in the form of log_decay, or null
     T* dstates;     // [B,H,chunks+1,K,state_row]: memory; the first of each head is the gradient of the first state
     T* residuals;   // [B,H,chunks,C,state_row]: memory for dU, then R
   };

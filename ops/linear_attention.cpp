@@ -51,7 +51,7 @@ LinearAttentionResult linear_attention(const Tensor& q, const Tensor& k, const T
         {.scale = options.scale, .log_decay = wide(options.log_decay), .first_state = wide(options.first_state)});
     return {cast(result.y, q.dtype()), cast(result.state, q.dtype())};
   }
-  const kernel::LinearAttentionProblem p = memory_problem(kName, q, v, options.scale);
+  const kernel::LinearAttentionProblem p = memory_problem(kName, q, v, options.log_decay, options.scale);
   const Tensor queries = unit_rows(q), keys = unit_rows(k), values = unit_rows(v);
   const Tensor log_decay = packed_or_none(options.log_decay), first = packed_or_none(options.first_state);
   Tensor y = empty_heads(p.batch, p.heads, p.positions, p.value_width, q.options());

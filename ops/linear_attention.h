@@ -9,7 +9,7 @@ namespace sq {
 
 struct LinearAttentionOptions {
   double scale = 0;         // factor s on the results; 0 stands for 1/√K
-  Tensor log_decay = {};    // g [B,H,T], at most 0, in the dtype of q; undefined = 0: nothing is forgotten
+  Tensor log_decay = {};    // g [B,H,T] or [B,H,T,K], at most 0, in the dtype of q; undefined = 0: nothing is forgotten
   Tensor first_state = {};  // S_0 [B,H,K,V]; undefined = 0
 };
 
@@ -21,7 +21,8 @@ struct LinearAttentionResult {
 /// A memory that each position writes to and reads from:
 ///   S_t = e^(g_t) S_{t-1} + k_t v_tᵀ,   y_t = s S_tᵀ q_t = s Σ_{j<=t} e^(g_{j+1} + … + g_t) (q_t·k_j) v_j
 /// (Katharopoulos et al. 2020, eq. 18 to 20, with features applied beforehand; with decay: Sun et al. 2023, "RetNet",
-/// Dao & Gu 2024, "SSD"). Causal by construction. Time O(T·K·V), memory O(T).
+/// Dao & Gu 2024, "SSD"; with one decay for each of the K rows of the state: Yang et al. 2024, "Gated linear
+/// attention"). Causal by construction. Time O(T·K·V), memory O(T).
 ///
 /// q, k [B,H,T,K], v [B,H,T,V] of one float dtype and device, any strides. 16-bit floats are computed in f32 on every
 /// device: a state is a long sum.
@@ -29,14 +30,16 @@ struct LinearAttentionResult {
 /// Computed for chunks of C = 64 positions, b_i = g_1 + … + g_i within a chunk, S its first state, S' the next one's:
 ///   Y  = s (diag(e^b) Q S + (Q Kᵀ ∘ Γ) V),   Γ_ij = e^(b_i - b_j) for j <= i, else 0
 ///   S' = e^(b_C) S + (diag(e^(b_C - b)) K)ᵀ V
-/// Only differences of b that are at most 0 are exponentiated. First each chunk's own contribution to S', then the sum
-/// over chunks, then Y: all but the middle step, which is short, are independent for every chunk.
+/// Only differences of b that are at most 0 are exponentiated. With a decay for each row, Γ weighs each channel of a
+/// pair: (Q Kᵀ ∘ Γ)_ij stands for Σ_c q_ic k_jc Γ_ijc, which is formed in blocks of 16 positions, and dP K for Σ_j
+/// dP_ij Γ_ijc k_jc with dP = dY Vᵀ. First each chunk's own contribution to S', then the sum over chunks, then Y: all
+/// but the middle step, which is short, are independent for every chunk.
 ///
 /// Saves q, k, v and the chunks' states, T/64·K·V numbers for each head. Backward, with dS' the gradient of S':
 ///   dP = (dY Vᵀ) ∘ Γ,  P = (Q Kᵀ) ∘ Γ
 ///   dQ = s (diag(e^b) dY Sᵀ + dP K)                  dK = diag(e^(b_C - b)) V dS'ᵀ + s dPᵀ Q
 ///   dV = s Pᵀ dY + diag(e^(b_C - b)) K dS'           dS = e^(b_C) dS' + s (diag(e^b) Q)ᵀ dY
-///   dg_t = Σ_{l>=t} (q_l·dq_l - k_l·dk_l), and ⟨S_T, dS_T⟩ more in every one
+///   dg_i = Σ_{l>=i} (q_l·dq_l - k_l·dk_l) + ⟨S', dS'⟩ for the positions l of the chunk, or the same row by row
 /// Throws Error on mismatched shapes, dtypes or devices.
 LinearAttentionResult linear_attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                        const LinearAttentionOptions& options = {});
@@ -47,6 +50,7 @@ struct LinearAttentionProblem {
   static constexpr std::int64_t kChunk = 64;
   std::int64_t batch, heads, positions, width, value_width;
   double scale;
+  bool decay_by_row = false;  // log_decay is [B,H,T,K]
 
   constexpr std::int64_t chunks() const { return (positions + kChunk - 1) / kChunk; }
   /// Rows of a stored state are whole vectors on every machine: columns beyond value_width are 0.
@@ -67,7 +71,7 @@ struct LinearAttentionForward {
   struct Arguments {
     LinearAttentionProblem problem;
     HeadRows<const T> q, k, v;
-    const T* log_decay;    // [B,H,T], or null
+    const T* log_decay;    // [B,H,T] or [B,H,T,K], or null
     const T* first_state;  // [B,H,K,V], or null
     HeadRows<T> y;
     T* states;  // [B,H,chunks+1,K,state_row]: before each chunk, and the last one
@@ -92,7 +96,7 @@ struct LinearAttentionBackward {
     const T* states;
     const T* dstate;  // [B,H,K,V], the gradient of the last state, or null
     HeadRows<T> dq, dk, dv;
-    T* dlog_decay;  // [B,H,T], or null
+    T* dlog_decay;  // in the form of log_decay, or null
     T* dstates;     // [B,H,chunks+1,K,state_row]: memory; the first of each head is the gradient of the first state
   };
   template <class T>

@@ -14,8 +14,8 @@ inline void require_memory_shapes(std::string_view op, const Tensor& q, const Te
   require(q.shape() == k.shape(), op, "q {} and k {} must have one shape [B,H,T,K]", q, k);
   if (log_decay.defined()) {
     require_same_kind(op, {q, log_decay});
-    require(log_decay.shape() == Shape{q.size(0), q.size(1), q.size(2)}, op, "log_decay {} must be [B,H,T] for q {}",
-            log_decay, q);
+    require(log_decay.shape() == Shape{q.size(0), q.size(1), q.size(2)} || log_decay.shape() == q.shape(), op,
+            "log_decay {} must be [B,H,T] or [B,H,T,K] for q {}", log_decay, q);
   }
   if (first_state.defined()) {
     require_same_kind(op, {q, first_state});
@@ -25,13 +25,14 @@ inline void require_memory_shapes(std::string_view op, const Tensor& q, const Te
 }
 
 inline kernel::LinearAttentionProblem memory_problem(std::string_view op, const Tensor& q, const Tensor& v,
-                                                     double scale) {
+                                                     const Tensor& log_decay, double scale) {
   return {.batch = q.size(0),
           .heads = q.size(1),
           .positions = q.size(2),
           .width = q.size(3),
           .value_width = v.size(3),
-          .scale = attention_scale(op, scale, q.size(3))};
+          .scale = attention_scale(op, scale, q.size(3)),
+          .decay_by_row = log_decay.defined() && log_decay.rank() == 4};
 }
 
 /// Memory for the states before every chunk and after the last.

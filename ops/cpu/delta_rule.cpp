@@ -59,11 +59,11 @@ template <class T>
 void invert_chunk(const DeltaRuleForward::Arguments<T>& a, const LinearChunk<T>& chunk, std::int64_t number) {
   const LinearAttentionProblem& p = a.problem;
   const std::int64_t width = padded<T>(p.width);
-  Scratch<T> scratch(kTile * (width + p.width + kTile));
+  Scratch<T> scratch(kTile * (width + p.width + kTile) + ChunkDecay<T>::size(p));
   T *keys = scratch.take(kTile * width), *transposed = scratch.take(kTile * p.width);
   T* system = scratch.take(kTile * kTile);  // Aᵀ
   plain_rows(a.k, chunk, p.width, width, keys);
-  const ChunkDecay<T> decay(p, chunk);
+  const ChunkDecay<T> decay(p, a.log_decay, chunk, scratch);
   decay.pairs(T(1), keys, keys, transposed, system);
   const T* beta = beta_of(p, a.beta, chunk);
   for (std::int64_t j = 0; j < chunk.count; ++j) {
@@ -85,11 +85,12 @@ void follow_states(const DeltaRuleForward::Arguments<T>& a, std::int64_t head, s
                    std::int64_t columns) {
   const LinearAttentionProblem& p = a.problem;
   const std::int64_t width = padded<T>(p.width), row = p.state_row();
-  Scratch<T> scratch(kTile * (width + columns));
-  T *keys = scratch.take(kTile * width), *right = scratch.take(kTile * columns);
+  Scratch<T> all(kTile * (width + columns) + ChunkDecay<T>::size(p));
   for (std::int64_t number = 0; number < p.chunks(); ++number) {
     const LinearChunk<T> chunk(p, a.log_decay, head * p.chunks() + number);
-    const ChunkDecay<T> decay(p, chunk);
+    Scratch<T> scratch = all;
+    T *keys = scratch.take(kTile * width), *right = scratch.take(kTile * columns);
+    const ChunkDecay<T> decay(p, a.log_decay, chunk, scratch);
     const T* beta = beta_of(p, a.beta, chunk);
     const T* state = state_at(p, a.states, chunk.b, chunk.h, number) + begin;
     T *next = state_at(p, a.states, chunk.b, chunk.h, number + 1) + begin,
@@ -124,7 +125,7 @@ void forward(const DeltaRuleForward::Arguments<T>& a) {
   for_state_columns(
       p, [&](std::int64_t head, std::int64_t begin, std::int64_t columns) { follow_states(a, head, begin, columns); });
   for_linear_chunks(p, a.log_decay, 2 * products, [&](const LinearChunk<T>& chunk, std::int64_t number) {
-    read_chunk(p, a.q, a.k, chunk_rows(p, a.updates), chunk, number, a.states, a.y);
+    read_chunk(p, a.log_decay, a.q, a.k, chunk_rows(p, a.updates), chunk, number, a.states, a.y);
   });
 }
 

@@ -20,14 +20,14 @@ void add_results(const DeltaRuleBackward::Arguments<T>& a, const LinearChunk<T>&
   const LinearAttentionProblem& p = a.problem;
   const T scale = static_cast<T>(p.scale);
   const std::int64_t width = padded<T>(p.width), row = p.state_row();
-  Scratch<T> scratch(kTile * (2 * width + p.width + row + kTile));
+  Scratch<T> scratch(kTile * (2 * width + p.width + row + kTile) + ChunkDecay<T>::size(p));
   T *queries = scratch.take(kTile * width), *keys = scratch.take(kTile * width);
   T *upstream = scratch.take(kTile * row), *transposed = scratch.take(kTile * p.width);
   T* pairs = scratch.take(kTile * kTile);
   plain_rows(a.q, chunk, p.width, width, queries);
   plain_rows(a.k, chunk, p.width, width, keys);
   plain_rows(a.dy, chunk, p.value_width, row, upstream);
-  const ChunkDecay<T> decay(p, chunk);
+  const ChunkDecay<T> decay(p, a.log_decay, chunk, scratch);
   decay.pairs(scale, queries, keys, transposed, pairs);
   T* du = rows_at(p, a.residuals, chunk, number);
   sum_over_lanes<Start::zero>(Product<T>{pairs, kTile, 1, upstream, row, du, row}, decay.mask(), row);
@@ -42,11 +42,12 @@ void follow_gradients(const DeltaRuleBackward::Arguments<T>& a, std::int64_t hea
                       std::int64_t columns) {
   const LinearAttentionProblem& p = a.problem;
   const std::int64_t width = padded<T>(p.width), row = p.state_row();
-  Scratch<T> scratch(kTile * (width + columns));
-  T *keys = scratch.take(kTile * width), *solved = scratch.take(kTile * columns);
+  Scratch<T> all(kTile * (width + columns) + ChunkDecay<T>::size(p));
   for (std::int64_t number = p.chunks() - 1; number >= 0; --number) {
     const LinearChunk<T> chunk(p, a.log_decay, head * p.chunks() + number);
-    const ChunkDecay<T> decay(p, chunk);
+    Scratch<T> scratch = all;
+    T *keys = scratch.take(kTile * width), *solved = scratch.take(kTile * columns);
+    const ChunkDecay<T> decay(p, a.log_decay, chunk, scratch);
     const T* beta = beta_of(p, a.beta, chunk);
     T* before = state_at(p, a.dstates, chunk.b, chunk.h, number) + begin;
     const T* after = state_at(p, a.dstates, chunk.b, chunk.h, number + 1) + begin;
@@ -96,31 +97,14 @@ void value_pairs(const LinearAttentionProblem& p, const PairMask& mask, const T*
                        mask.pairs<T>(p.value_width));
 }
 
-/// dg_i = Σ_{l>=i} (q_l·dq_l + k_l·(β_l D_l - E_l)) + ⟨S', dS'⟩; D has β already.
-template <class T>
-void decay_gradient(const DeltaRuleBackward::Arguments<T>& a, const LinearChunk<T>& chunk, std::int64_t number,
-                    const DeltaTile<T>& t) {
-  const LinearAttentionProblem& p = a.problem;
-  const std::int64_t width = padded<T>(p.width);
-  const T* state = state_at(p, a.states, chunk.b, chunk.h, number + 1);
-  const T* dstate = state_at(p, a.dstates, chunk.b, chunk.h, number + 1);
-  T* out = a.dlog_decay + (chunk.b * p.heads + chunk.h) * p.positions + chunk.first;
-  T sum = dot(state, dstate, p.state_size());
-  for (std::int64_t i = chunk.count - 1; i >= 0; --i) {
-    const T *q = t.q + i * width, *k = t.k + i * width;
-    sum += dot(q, t.dq + i * width, width) + dot(k, t.d + i * width, width) - dot(k, t.e + i * width, width);
-    out[i] = sum;
-  }
-}
-
 template <class T>
 void gradients(const DeltaRuleBackward::Arguments<T>& a, const LinearChunk<T>& chunk, std::int64_t number) {
   const LinearAttentionProblem& p = a.problem;
   const T scale = static_cast<T>(p.scale);
   const std::int64_t width = padded<T>(p.width), row = p.state_row(), count = chunk.count;
-  Scratch<T> scratch(DeltaTile<T>::size(p));
+  Scratch<T> scratch(DeltaTile<T>::size(p) + ChunkDecay<T>::size(p));
   const DeltaTile<T> t(scratch, p);
-  const ChunkDecay<T> decay(p, chunk);
+  const ChunkDecay<T> decay(p, a.log_decay, chunk, scratch);
   const T *beta = beta_of(p, a.beta, chunk), *updates = rows_at(p, a.updates, chunk, number);
   const T* residuals = rows_at(p, static_cast<const T*>(a.residuals), chunk, number);
   const T* state = state_at(p, a.states, chunk.b, chunk.h, number);
@@ -147,7 +131,9 @@ void gradients(const DeltaRuleBackward::Arguments<T>& a, const LinearChunk<T>& c
     dbeta[i] = dot(residuals + i * row, a.v.at(chunk.b, chunk.h, chunk.first + i), p.value_width) +
                dot(static_cast<const T*>(t.k + i * width), t.d + i * width, width);
   scale_tile(t.d, width, count, [&](std::int64_t i) { return beta[i]; });
-  if (a.dlog_decay) decay_gradient(a, chunk, number, t);
+  if (a.dlog_decay)
+    decay_gradient(p, chunk, state_at(p, a.states, chunk.b, chunk.h, number + 1), dstate, t.q, t.dq, t.k, t.d, t.e,
+                   a.dlog_decay);
   for (std::int64_t i = 0; i < count; ++i) add_scaled(T(1), t.d + i * width, t.e + i * width, width);
   store_rows(chunk, t.dq, width, p.width, a.dq);
   store_rows(chunk, t.e, width, p.width, a.dk);

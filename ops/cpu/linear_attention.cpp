@@ -7,7 +7,7 @@
 
 #include "ops/linear_attention.h"
 
-#include "ops/cpu/linear_tile-inl.h"
+#include "ops/cpu/decay_tile-inl.h"
 #include "ops/cpu/versions.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -19,9 +19,10 @@ template <class T>
 void add_chunk(const LinearAttentionForward::Arguments<T>& a, const LinearChunk<T>& chunk, std::int64_t number) {
   const LinearAttentionProblem& p = a.problem;
   const std::int64_t width = padded<T>(p.width), row = p.state_row();
-  Scratch<T> scratch(kTile * (width + row));
+  Scratch<T> scratch(kTile * (width + row) + ChunkDecay<T>::size(p));
   T *keys = scratch.take(kTile * width), *values = scratch.take(kTile * row);
-  scaled_rows(a.k, chunk, p.width, width, keys, [&](std::int64_t i) { return chunk.kept_at_end(i); });
+  plain_rows(a.k, chunk, p.width, width, keys);
+  ChunkDecay<T>(p, a.log_decay, chunk, scratch).until_end(keys);
   plain_rows(a.v, chunk, p.value_width, row, values);
   T* state = state_at(p, a.states, chunk.b, chunk.h, number + 1);
   whole_product<Start::zero>(Product<T>{keys, 1, width, values, row, state, row}, p.width, row, chunk.count);
@@ -38,7 +39,7 @@ void forward(const LinearAttentionForward::Arguments<T>& a) {
     add_scaled(kept, before, after, count);
   });
   for_linear_chunks(p, a.log_decay, 2 * products, [&](const LinearChunk<T>& chunk, std::int64_t number) {
-    read_chunk(p, a.q, a.k, a.v, chunk, number, a.states, a.y);
+    read_chunk(p, a.log_decay, a.q, a.k, a.v, chunk, number, a.states, a.y);
   });
 }
 

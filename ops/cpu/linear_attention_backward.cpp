@@ -1,12 +1,12 @@
-// ops/cpu/linear_attention_backward.cpp: gradients, in four loops (formulas in ops/linear_attention.h): what each chunk
-// adds to the gradient of the state before it, these gradients from the end to the beginning, dq, dk and dv of every
-// chunk, and where the decay wants one, its gradient.
+// ops/cpu/linear_attention_backward.cpp: gradients, in three loops (formulas in ops/linear_attention.h): what each
+// chunk adds to the gradient of the state before it, these gradients from the end to the beginning, and dq, dk, dv and
+// dg of every chunk.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/cpu/linear_attention_backward.cpp"
 #include "hwy/foreach_target.h"  // must come before highway.h
 #include "hwy/highway.h"
 
-#include "ops/cpu/linear_tile-inl.h"
+#include "ops/cpu/decay_tile-inl.h"
 #include "ops/cpu/versions.h"
 #include "ops/linear_attention.h"
 
@@ -20,9 +20,10 @@ void add_chunk(const LinearAttentionBackward::Arguments<T>& a, const LinearChunk
   const LinearAttentionProblem& p = a.problem;
   const T scale = static_cast<T>(p.scale);
   const std::int64_t width = padded<T>(p.width), row = p.state_row();
-  Scratch<T> scratch(kTile * (width + row));
+  Scratch<T> scratch(kTile * (width + row) + ChunkDecay<T>::size(p));
   T *queries = scratch.take(kTile * width), *upstream = scratch.take(kTile * row);
-  scaled_rows(a.q, chunk, p.width, width, queries, [&](std::int64_t i) { return scale * chunk.kept_of_state(i); });
+  plain_rows(a.q, chunk, p.width, width, queries);
+  ChunkDecay<T>(p, a.log_decay, chunk, scratch).since_start(scale, queries);
   plain_rows(a.dy, chunk, p.value_width, row, upstream);
   T* dstate = state_at(p, a.dstates, chunk.b, chunk.h, number);
   whole_product<Start::zero>(Product<T>{queries, 1, width, upstream, row, dstate, row}, p.width, row, chunk.count);
@@ -31,20 +32,19 @@ void add_chunk(const LinearAttentionBackward::Arguments<T>& a, const LinearChunk
 /// The memory of a chunk's gradients.
 template <class T>
 struct GradientTile {
-  T *q, *k, *v, *dy, *decayed;  // rows
-  T* transposed;                // of queries, upstream rows or states
-  T *pairs, *slopes;            // P and dP
-  T *dq, *dk, *dv;              // rows
+  T *q, *k, *kept, *v, *dy;  // rows; what the end keeps of k
+  T* transposed;             // of queries, upstream rows or states
+  T *pairs, *slopes;         // P and dP
+  T *dq, *dk, *dv;           // rows
 
   static std::int64_t size(const LinearAttentionProblem& p) {
     const std::int64_t width = padded<T>(p.width), row = p.state_row(), larger = std::max(p.width, p.value_width);
-    return kTile * (5 * width + 3 * row + std::max(width, row) + larger + 2 * kTile);
+    return kTile * (5 * width + 3 * row + larger + 2 * kTile);
   }
   GradientTile(Scratch<T>& s, const LinearAttentionProblem& p) {
     const std::int64_t width = padded<T>(p.width), row = p.state_row();
-    for (T** rows : {&q, &k, &dq, &dk}) *rows = s.take(kTile * width);
+    for (T** rows : {&q, &k, &kept, &dq, &dk}) *rows = s.take(kTile * width);
     for (T** rows : {&v, &dy, &dv}) *rows = s.take(kTile * row);
-    decayed = s.take(kTile * std::max(width, row));
     transposed = s.take(kTile * std::max(p.width, p.value_width));
     pairs = s.take(kTile * kTile);
     slopes = s.take(kTile * kTile);
@@ -56,59 +56,37 @@ void gradients(const LinearAttentionBackward::Arguments<T>& a, const LinearChunk
   const LinearAttentionProblem& p = a.problem;
   const T scale = static_cast<T>(p.scale);
   const std::int64_t width = padded<T>(p.width), row = p.state_row(), count = chunk.count;
-  Scratch<T> scratch(GradientTile<T>::size(p));
+  Scratch<T> scratch(GradientTile<T>::size(p) + ChunkDecay<T>::size(p));
   const GradientTile<T> t(scratch, p);
-  const PairMask mask = chunk.mask();
+  const ChunkDecay<T> decay(p, a.log_decay, chunk, scratch);
+  const PairMask& mask = decay.mask();
   const T* state = state_at(p, a.states, chunk.b, chunk.h, number);
-  const T* dstate = state_at(p, a.dstates, chunk.b, chunk.h, number + 1);
+  const T* dstate = state_at(p, static_cast<const T*>(a.dstates), chunk.b, chunk.h, number + 1);
   plain_rows(a.q, chunk, p.width, width, t.q);
   plain_rows(a.k, chunk, p.width, width, t.k);
+  std::copy_n(t.k, count * width, t.kept);
   plain_rows(a.v, chunk, p.value_width, row, t.v);
   plain_rows(a.dy, chunk, p.value_width, row, t.dy);
-  // P and dP, both with s and Γ, [key][query]
-  transpose_tile(t.q, width, count, p.width, T(1), t.transposed);
-  product<Start::zero>(Product<T>{t.k, width, 1, t.transposed, kTile, t.pairs, kTile}, 0, count,
-                       mask.pairs<T>(p.width));
-  chunk.weigh(scale, t.pairs);
+  // dV = s Pᵀ dY + diag(e^(b_C - b)) K dS'
+  decay.pairs(scale, t.q, t.k, t.transposed, t.pairs);
+  decay.until_end(t.kept);
+  whole_product<Start::zero>(Product<T>{t.kept, width, 1, dstate, row, t.dv, row}, count, row, p.width);
+  sum_over_lanes<Start::keep>(Product<T>{t.pairs, kTile, 1, t.dy, row, t.dv, row}, mask, row);
+  // dQ = s (diag(e^b) dY Sᵀ + dP K),  dK = diag(e^(b_C - b)) V dS'ᵀ + s dPᵀ Q
+  times_transposed(p, t.dy, count, state, t.transposed, t.dq);
+  decay.since_start(scale, t.dq);
+  times_transposed(p, t.v, count, dstate, t.transposed, t.dk);
+  decay.until_end(t.dk);
   transpose_tile(t.dy, row, count, p.value_width, T(1), t.transposed);
   product<Start::zero>(Product<T>{t.v, row, 1, t.transposed, kTile, t.slopes, kTile}, 0, count,
                        mask.pairs<T>(p.value_width));
-  chunk.weigh(scale, t.slopes);
-  // dV = Pᵀ dY + diag(e^(b_C - b)) K dS'
-  scaled_rows(a.k, chunk, p.width, width, t.decayed, [&](std::int64_t i) { return chunk.kept_at_end(i); });
-  whole_product<Start::zero>(Product<T>{t.decayed, width, 1, dstate, row, t.dv, row}, count, row, p.width);
-  sum_over_lanes<Start::keep>(Product<T>{t.pairs, kTile, 1, t.dy, row, t.dv, row}, mask, row);
-  // dQ = s diag(e^b) dY Sᵀ + dP K
-  scaled_rows(a.dy, chunk, p.value_width, row, t.decayed,
-              [&](std::int64_t i) { return scale * chunk.kept_of_state(i); });
-  times_transposed(p, t.decayed, count, state, t.transposed, t.dq);
-  sum_over_rows<Start::keep>(Product<T>{t.slopes, 1, kTile, t.k, width, t.dq, width}, mask, width);
-  // dK = diag(e^(b_C - b)) V dS'ᵀ + dPᵀ Q
-  scaled_rows(a.v, chunk, p.value_width, row, t.decayed, [&](std::int64_t i) { return chunk.kept_at_end(i); });
-  times_transposed(p, t.decayed, count, dstate, t.transposed, t.dk);
-  sum_over_lanes<Start::keep>(Product<T>{t.slopes, kTile, 1, t.q, width, t.dk, width}, mask, width);
+  decay.add_gradients(scale, t.slopes, t.q, t.k, t.dq, t.dk);
+  if (a.dlog_decay)
+    decay_gradient(p, chunk, state_at(p, a.states, chunk.b, chunk.h, number + 1), dstate, t.q, t.dq, t.k,
+                   static_cast<const T*>(nullptr), t.dk, a.dlog_decay);
   store_rows(chunk, t.dq, width, p.width, a.dq);
   store_rows(chunk, t.dk, width, p.width, a.dk);
   store_rows(chunk, t.dv, row, p.value_width, a.dv);
-}
-
-/// dg_t = Σ_{l>=t} (q_l·dq_l - k_l·dk_l) + ⟨S_T, dS_T⟩
-template <class T>
-void decay_gradient(const LinearAttentionBackward::Arguments<T>& a) {
-  const LinearAttentionProblem& p = a.problem;
-  cpu::parallel_for(p.batch * p.heads, tasks_per_block(2 * p.positions * p.width),
-                    [&](std::int64_t begin, std::int64_t end) {
-                      for (std::int64_t head = begin; head < end; ++head) {
-                        const std::int64_t b = head / p.heads, h = head % p.heads;
-                        T sum = dot(state_at(p, a.states, b, h, p.chunks()),
-                                    static_cast<const T*>(state_at(p, a.dstates, b, h, p.chunks())), p.state_size());
-                        for (std::int64_t t = p.positions - 1; t >= 0; --t) {
-                          sum += dot(a.q.at(b, h, t), static_cast<const T*>(a.dq.at(b, h, t)), p.width) -
-                                 dot(a.k.at(b, h, t), static_cast<const T*>(a.dk.at(b, h, t)), p.width);
-                          a.dlog_decay[head * p.positions + t] = sum;
-                        }
-                      }
-                    });
 }
 
 template <class T>
@@ -123,7 +101,6 @@ void backward(const LinearAttentionBackward::Arguments<T>& a) {
   });
   for_linear_chunks(p, a.log_decay, 4 * products,
                     [&](const LinearChunk<T>& chunk, std::int64_t number) { gradients(a, chunk, number); });
-  if (a.dlog_decay) decay_gradient(a);
 }
 
 }  // namespace

@@ -26,7 +26,8 @@ namespace sq::kernel::HWY_NAMESPACE {
 
 static_assert(LinearAttentionProblem::kChunk == kTile);
 
-/// A chunk of one head: its positions [first, first+count), and b_i = g_first + … + g_i.
+/// A chunk of one head: its positions [first, first+count), and b_i = g_first + … + g_i where one decay holds for all
+/// rows of the state.
 template <class T>
 struct LinearChunk {
   std::int64_t b, h, first, count;
@@ -38,18 +39,13 @@ struct LinearChunk {
         h(task / p.chunks() % p.heads),
         first(task % p.chunks() * kTile),
         count(std::min(kTile, p.positions - first)),
-        decays(log_decay != nullptr) {
+        decays(log_decay != nullptr && !p.decay_by_row) {
     T sum = 0;
     for (std::int64_t i = 0; i < kTile; ++i) {
       if (decays && i < count) sum += log_decay[(b * p.heads + h) * p.positions + first + i];
       decay[i] = sum;
     }
   }
-  /// e^(b_i): what is left at position i of the chunk's first state.
-  T kept_of_state(std::int64_t i) const { return decays ? std::exp(decay[i]) : T(1); }
-  /// e^(b_C - b_i): what is left of position i in the state after the chunk.
-  T kept_at_end(std::int64_t i) const { return decays ? std::exp(decay[count - 1] - decay[i]) : T(1); }
-
   /// Pairs of a key (row) and a query (lane) that is not before it.
   PairMask mask() const {
     PairMask mask;
@@ -128,24 +124,40 @@ T* state_at(const LinearAttentionProblem& p, T* states, std::int64_t b, std::int
   return states + ((b * p.heads + h) * (p.chunks() + 1) + chunk) * p.state_size();
 }
 
-/// For every head and element of a state, `step(from, to, e^(b_C))` for the chunks in `order`: a state is a sum over
-/// the chunks before it, a gradient one over the chunks after.
+/// e^(b_C) of row c of the state: what is left of it after the chunk.
+template <class T>
+T kept_by_chunk(const LinearAttentionProblem& p, const T* log_decay, const LinearChunk<T>& chunk, std::int64_t c) {
+  if (!p.decay_by_row || !log_decay) return chunk.decays ? std::exp(chunk.decay[chunk.count - 1]) : T(1);
+  const T* g = log_decay + ((chunk.b * p.heads + chunk.h) * p.positions + chunk.first) * p.width + c;
+  T sum = 0;
+  for (std::int64_t i = 0; i < chunk.count; ++i) sum += g[i * p.width];
+  return std::exp(sum);
+}
+
+/// For every head and row of a state, `step(before, after, e^(b_C), elements)` for the chunks in order: a state is a
+/// sum over the chunks before it, a gradient one over the chunks after.
 template <class T, class Step>
 void sum_over_chunks(const LinearAttentionProblem& p, const T* log_decay, bool backwards, T* states, Step step) {
   constexpr std::int64_t kRowsAtOnce = 8;
-  const std::int64_t blocks = cpu::block_count(p.width, kRowsAtOnce), chunks = p.chunks();
-  cpu::parallel_for(p.batch * p.heads * blocks, tasks_per_block(chunks * kRowsAtOnce * p.state_row()),
+  const std::int64_t blocks = cpu::block_count(p.width, kRowsAtOnce), chunks = p.chunks(), size = p.state_row();
+  const auto follow = [&](std::int64_t task) {
+    const std::int64_t head = task / blocks, row = task % blocks * kRowsAtOnce;
+    const std::int64_t rows = std::min(kRowsAtOnce, p.width - row);
+    for (std::int64_t n = 0; n < chunks; ++n) {
+      const std::int64_t number = backwards ? chunks - 1 - n : n;
+      const LinearChunk<T> chunk(p, log_decay, head * chunks + number);
+      T* before = state_at(p, states, chunk.b, chunk.h, number) + row * size;
+      T* after = before + p.state_size();
+      if (!p.decay_by_row)
+        step(before, after, kept_by_chunk(p, log_decay, chunk, row), rows * size);
+      else
+        for (std::int64_t c = 0; c < rows; ++c)
+          step(before + c * size, after + c * size, kept_by_chunk(p, log_decay, chunk, row + c), size);
+    }
+  };
+  cpu::parallel_for(p.batch * p.heads * blocks, tasks_per_block(chunks * kRowsAtOnce * size),
                     [&](std::int64_t begin, std::int64_t end) {
-                      for (std::int64_t task = begin; task < end; ++task) {
-                        const std::int64_t head = task / blocks, row = task % blocks * kRowsAtOnce;
-                        const std::int64_t rows = std::min(kRowsAtOnce, p.width - row);
-                        for (std::int64_t n = 0; n < chunks; ++n) {
-                          const std::int64_t chunk = backwards ? chunks - 1 - n : n;
-                          const LinearChunk<T> c(p, log_decay, head * chunks + chunk);
-                          T* before = state_at(p, states, c.b, c.h, chunk) + row * p.state_row();
-                          step(before, before + p.state_size(), c.kept_of_state(c.count - 1), rows * p.state_row());
-                        }
-                      }
+                      for (std::int64_t task = begin; task < end; ++task) follow(task);
                     });
 }
 
@@ -158,31 +170,6 @@ void set_state(const LinearAttentionProblem& p, const T* given, std::int64_t chu
       std::fill_n(row, p.state_row(), T(0));
       if (given) std::copy_n(given + (head * p.width + c) * p.value_width, p.value_width, row);
     }
-}
-
-/// Y = s (diag(e^b) Q S + (Q Kᵀ ∘ Γ) V): what the chunk reads from its first state S and its own values.
-template <class T>
-void read_chunk(const LinearAttentionProblem& p, const HeadRows<const T>& q, const HeadRows<const T>& k,
-                const HeadRows<const T>& v, const LinearChunk<T>& chunk, std::int64_t number, const T* states,
-                const HeadRows<T>& out) {
-  const T scale = static_cast<T>(p.scale);
-  const std::int64_t width = padded<T>(p.width), row = p.state_row();
-  Scratch<T> scratch(kTile * (2 * width + p.width + kTile + 2 * row));
-  T *keys = scratch.take(kTile * width), *queries = scratch.take(kTile * width);
-  T *transposed = scratch.take(kTile * p.width), *pairs = scratch.take(kTile * kTile);
-  T *values = scratch.take(kTile * row), *y = scratch.take(kTile * row);
-  const PairMask mask = chunk.mask();
-  plain_rows(k, chunk, p.width, width, keys);
-  plain_rows(v, chunk, p.value_width, row, values);
-  transpose_tile(q.at(chunk.b, chunk.h, chunk.first), q.row, chunk.count, p.width, T(1), transposed);
-  product<Start::zero>(Product<T>{keys, width, 1, transposed, kTile, pairs, kTile}, 0, mask.rows,
-                       mask.pairs<T>(p.width));
-  chunk.weigh(scale, pairs);
-  scaled_rows(q, chunk, p.width, width, queries, [&](std::int64_t i) { return scale * chunk.kept_of_state(i); });
-  const T* state = state_at(p, states, chunk.b, chunk.h, number);
-  whole_product<Start::zero>(Product<T>{queries, width, 1, state, row, y, row}, chunk.count, row, p.width);
-  sum_over_rows<Start::keep>(Product<T>{pairs, 1, kTile, values, row, y, row}, mask, row);
-  store_rows(chunk, y, row, p.value_width, out);
 }
 
 /// out[i][c] = Σ_v left[i][v] state[c][v]: the product with a transposed state.

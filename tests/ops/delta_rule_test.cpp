@@ -19,8 +19,8 @@ using namespace sq::test;
 
 namespace {
 
-enum class Decay { none, scalar };
-constexpr std::array kDecays{Decay::none, Decay::scalar};
+enum class Decay { none, of_all, by_row };
+constexpr std::array kDecays{Decay::none, Decay::of_all, Decay::by_row};
 
 struct Inputs {
   Tensor q, k, v, beta, log_decay, first_state;
@@ -67,7 +67,8 @@ Inputs random_inputs(Shape heads, std::int64_t width, std::int64_t value_width, 
             rand(heads, options) * 2,
             {},
             {}};
-  if (decay == Decay::scalar) in.log_decay = rand(heads, options) * strongest;
+  if (decay == Decay::of_all) in.log_decay = rand(heads, options) * strongest;
+  if (decay == Decay::by_row) in.log_decay = rand({batch, count, positions, width}, options) * strongest;
   if (state) in.first_state = randn({batch, count, width, value_width}, options);
   return in;
 }
@@ -80,7 +81,8 @@ DeltaRuleResult step_by_step(const Inputs& in, double scale) {
   std::vector<Tensor> rows;
   for (std::int64_t t = 0; t < in.q.size(2); ++t) {
     const Inputs at = in.part(t, t + 1, {});
-    if (in.log_decay.defined()) state = state * unsqueeze(exp(at.log_decay), -1);
+    if (in.log_decay.defined())
+      state = state * reshape(exp(at.log_decay), {batch, heads, in.log_decay.rank() == 4 ? width : 1, 1});
     const Tensor update = unsqueeze(at.beta, -1) * (at.v - matmul(at.k, state));
     state = state + matmul(transpose(at.k, 2, 3), update);
     rows.push_back(matmul(at.q, state) * scale);
@@ -155,7 +157,7 @@ TEST_CASE("delta_rule has the right gradients, also of one of its results alone"
     }
     check_gradients([&](const std::vector<Tensor>& t) { return both(in.with(t).run()); }, leaves);
   }
-  const Inputs in = random_inputs({1, 2, 70}, 3, 3, Decay::scalar, true, DType::f64, -0.05);
+  const Inputs in = random_inputs({1, 2, 70}, 3, 3, Decay::of_all, true, DType::f64, -0.05);
   for (const bool of_state : {false, true}) {
     const auto one = [&](const DeltaRuleResult& result) { return of_state ? result.state : result.y; };
     check_close(all_of(in, [&](const Inputs& x) { return one(x.run(2)); }),
@@ -207,15 +209,17 @@ TEST_CASE("delta_rule: what β = 1 writes is read back, β = 0 writes nothing") 
 }
 
 TEST_CASE("delta_rule: strong decays stay finite and right") {
-  for (const double strongest : {-5.0, -50.0, -2000.0}) {
-    CAPTURE(strongest);
-    const Inputs wide = random_inputs({1, 1, 130}, 4, 3, Decay::scalar, true, DType::f64, strongest);
-    check_close(all_of(wide, [](const Inputs& in) { return both(in.run(0.5)); }),
-                all_of(wide, [](const Inputs& in) { return both(step_by_step(in, 0.5)); }));
-    const Inputs in = random_inputs({1, 1, 130}, 4, 3, Decay::scalar, true, DType::f32, strongest);
-    const auto want = in.mapped([](const Tensor& x) { return cast(x, DType::f64); }).run();
-    CHECK(relative_error(in.run().y, want.y) <= 1e-4);  // b is a sum of large numbers
-  }
+  for (const Decay decay : {Decay::of_all, Decay::by_row})
+    for (const double strongest : {-5.0, -50.0, -2000.0}) {
+      CAPTURE(static_cast<int>(decay));
+      CAPTURE(strongest);
+      const Inputs wide = random_inputs({1, 1, 130}, 4, 3, decay, true, DType::f64, strongest);
+      check_close(all_of(wide, [](const Inputs& in) { return both(in.run(0.5)); }),
+                  all_of(wide, [](const Inputs& in) { return both(step_by_step(in, 0.5)); }));
+      const Inputs in = random_inputs({1, 1, 130}, 4, 3, decay, true, DType::f32, strongest);
+      const auto want = in.mapped([](const Tensor& x) { return cast(x, DType::f64); }).run();
+      CHECK(relative_error(in.run().y, want.y) <= 1e-4);  // b is a sum of large numbers
+    }
 }
 
 TEST_CASE("delta_rule: nothing after a position reaches it, and the bits do not depend on threads") {
@@ -271,7 +275,8 @@ TEST_CASE("delta_rule says what does not fit" * doctest::test_suite("cpu")) {
   CHECK_THROWS_WITH_AS(delta_rule(q, q, v, randn({1, 2, 4})),
                        "delta_rule: beta f32[1,2,4]@cpu must be [B,H,T] for q f32[1,2,5,4]@cpu", Error);
   CHECK_THROWS_WITH_AS(delta_rule(q, q, v, beta, {.log_decay = randn({1, 2, 4})}),
-                       "delta_rule: log_decay f32[1,2,4]@cpu must be [B,H,T] for q f32[1,2,5,4]@cpu", Error);
+                       "delta_rule: log_decay f32[1,2,4]@cpu must be [B,H,T] or [B,H,T,K] for q f32[1,2,5,4]@cpu",
+                       Error);
   CHECK_THROWS_WITH_AS(
       delta_rule(q, q, v, beta, {.first_state = randn({1, 2, 3, 4})}),
       "delta_rule: first_state f32[1,2,3,4]@cpu must be [B,H,K,V] for q f32[1,2,5,4]@cpu and v f32[1,2,5,3]@cpu",

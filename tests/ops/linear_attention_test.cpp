@@ -19,6 +19,8 @@ using namespace sq::test;
 
 namespace {
 
+enum class Decay { none, of_all, by_row };
+
 struct Inputs {
   Tensor q, k, v, log_decay, first_state;
   LinearAttentionOptions options(double scale = 0) const { return {scale, log_decay, first_state}; }
@@ -26,13 +28,14 @@ struct Inputs {
 
 /// Decays between 0 and about -1.
 Inputs random_inputs(std::int64_t batch, std::int64_t heads, std::int64_t positions, std::int64_t width,
-                     std::int64_t value_width, bool decay, bool state, DType dtype = DType::f64) {
+                     std::int64_t value_width, Decay decay, bool state, DType dtype = DType::f64) {
   Inputs in{randn({batch, heads, positions, width}, {.dtype = dtype}),
             randn({batch, heads, positions, width}, {.dtype = dtype}),
             randn({batch, heads, positions, value_width}, {.dtype = dtype}),
             {},
             {}};
-  if (decay) in.log_decay = mul(rand({batch, heads, positions}, {.dtype = dtype}), -1);
+  if (decay == Decay::of_all) in.log_decay = mul(rand({batch, heads, positions}, {.dtype = dtype}), -1);
+  if (decay == Decay::by_row) in.log_decay = mul(rand({batch, heads, positions, width}, {.dtype = dtype}), -1);
   if (state) in.first_state = randn({batch, heads, width, value_width}, {.dtype = dtype});
   return in;
 }
@@ -46,7 +49,10 @@ LinearAttentionResult step_by_step(const Inputs& in, double scale) {
   std::vector<Tensor> rows;
   for (std::int64_t t = 0; t < positions; ++t) {
     const auto at = [t](const Tensor& x) { return slice(x, 2, t, t + 1); };
-    if (in.log_decay.defined()) state = mul(state, unsqueeze(exp(at(in.log_decay)), -1));
+    if (in.log_decay.defined()) {
+      const Tensor kept = exp(at(in.log_decay));
+      state = mul(state, kept.rank() == 4 ? transpose(kept, 2, 3) : unsqueeze(kept, -1));
+    }
     state = add(state, matmul(transpose(at(in.k), 2, 3), at(in.v)));
     rows.push_back(mul(matmul(at(in.q), state), scale));
   }
@@ -89,66 +95,86 @@ TEST_CASE("linear_attention equals its recurrence, gradients included") {
   const Poison poison;
   for (const std::int64_t positions : {1, 5, 63, 64, 65, 130})
     for (const auto& widths : {std::pair<std::int64_t, std::int64_t>{1, 1}, {4, 7}, {17, 3}, {70, 16}})
-      for (const bool decay : {false, true})
+      for (const Decay decay : {Decay::none, Decay::of_all, Decay::by_row})
         for (const bool state : {false, true}) {
           const std::int64_t width = widths.first, value_width = widths.second;
           if (positions > 65 && width == 17) continue;
           CAPTURE(positions);
           CAPTURE(width);
-          CAPTURE(decay);
+          CAPTURE(static_cast<int>(decay));
           CAPTURE(state);
           const Inputs in = random_inputs(1, 2, positions, width, value_width, decay, state);
           const double scale = 0.5;
           check_same_function(
               [&](const std::vector<Tensor>& t) {
-                const Inputs leaves = inputs_of(t, decay, state);
+                const Inputs leaves = inputs_of(t, decay != Decay::none, state);
                 return both(linear_attention(leaves.q, leaves.k, leaves.v, leaves.options(scale)));
               },
-              [&](const std::vector<Tensor>& t) { return both(step_by_step(inputs_of(t, decay, state), scale)); },
+              [&](const std::vector<Tensor>& t) {
+                return both(step_by_step(inputs_of(t, decay != Decay::none, state), scale));
+              },
               given(in));
         }
 }
 
 TEST_CASE("linear_attention has the right gradients") {
-  const Inputs in = random_inputs(2, 1, 66, 2, 3, true, true);
-  std::vector<Tensor> leaves = given(in);
-  for (Tensor& leaf : leaves) set_requires_grad(leaf);
-  check_gradients(
-      [](const std::vector<Tensor>& t) {
-        const Inputs leaves = inputs_of(t, true, true);
-        return both(linear_attention(leaves.q, leaves.k, leaves.v, leaves.options()));
-      },
-      leaves);
+  for (const Decay decay : {Decay::of_all, Decay::by_row}) {
+    const Inputs in = random_inputs(2, 1, 66, 2, 3, decay, true);
+    std::vector<Tensor> leaves = given(in);
+    for (Tensor& leaf : leaves) set_requires_grad(leaf);
+    check_gradients(
+        [](const std::vector<Tensor>& t) {
+          const Inputs leaves = inputs_of(t, true, true);
+          return both(linear_attention(leaves.q, leaves.k, leaves.v, leaves.options()));
+        },
+        leaves);
+  }
 }
 
 TEST_CASE("linear_attention takes every float dtype, any strides, and sequences in parts") {
   const Poison poison;
-  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
-    CAPTURE(name(dtype));
-    const Inputs in = random_inputs(2, 3, 100, 8, 5, true, true, dtype);
+  for (const Decay decay : {Decay::of_all, Decay::by_row}) {
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+      CAPTURE(name(dtype));
+      const Inputs in = random_inputs(2, 3, 100, 8, 5, decay, true, dtype);
+      const Inputs wide{cast(in.q, DType::f64), cast(in.k, DType::f64), cast(in.v, DType::f64),
+                        cast(in.log_decay, DType::f64), cast(in.first_state, DType::f64)};
+      const auto got = linear_attention(in.q, in.k, in.v, in.options());
+      const auto want = linear_attention(wide.q, wide.k, wide.v, wide.options());
+      CHECK(got.y.dtype() == dtype);
+      CHECK(relative_error(got.y, want.y) <= tolerance(dtype));
+      CHECK(relative_error(got.state, want.state) <= tolerance(dtype));
+    }
+    const Inputs in = random_inputs(2, 3, 150, 8, 5, decay, false);
+    const auto strided = [](const Tensor& x) { return transpose(packed_copy(transpose(x, 1, 2)), 1, 2); };
+    const auto whole = linear_attention(in.q, in.k, in.v, in.options());
+    check_close(linear_attention(strided(in.q), strided(in.k), strided(in.v), {.log_decay = strided(in.log_decay)}).y,
+                whole.y);
+    const auto part = [&](std::int64_t begin, std::int64_t end, const Tensor& state) {
+      return linear_attention(slice(in.q, 2, begin, end), slice(in.k, 2, begin, end), slice(in.v, 2, begin, end),
+                              {.log_decay = slice(in.log_decay, 2, begin, end), .first_state = state});
+    };
+    const auto first = part(0, 37, {}), second = part(37, 150, first.state);
+    check_close(concat({first.y, second.y}, 2), whole.y);
+    check_close(second.state, whole.state);
+  }
+}
+
+TEST_CASE("linear_attention: strong decays of single rows stay finite and right") {
+  for (const double strongest : {-5.0, -50.0, -2000.0}) {
+    CAPTURE(strongest);
+    Inputs in = random_inputs(1, 1, 130, 4, 3, Decay::by_row, true, DType::f32);
+    in.log_decay = mul(in.log_decay, -strongest);
     const Inputs wide{cast(in.q, DType::f64), cast(in.k, DType::f64), cast(in.v, DType::f64),
                       cast(in.log_decay, DType::f64), cast(in.first_state, DType::f64)};
-    const auto got = linear_attention(in.q, in.k, in.v, in.options());
-    const auto want = linear_attention(wide.q, wide.k, wide.v, wide.options());
-    CHECK(got.y.dtype() == dtype);
-    CHECK(relative_error(got.y, want.y) <= tolerance(dtype));
-    CHECK(relative_error(got.state, want.state) <= tolerance(dtype));
+    const auto got = linear_attention(in.q, in.k, in.v, in.options(0.5)), want = step_by_step(wide, 0.5);
+    CHECK(relative_error(got.y, want.y) <= tolerance(DType::f32));
+    CHECK(relative_error(got.state, want.state) <= tolerance(DType::f32));
   }
-  const Inputs in = random_inputs(2, 3, 150, 8, 5, true, false);
-  const auto strided = [](const Tensor& x) { return transpose(packed_copy(transpose(x, 1, 2)), 1, 2); };
-  const auto whole = linear_attention(in.q, in.k, in.v, in.options());
-  check_close(linear_attention(strided(in.q), strided(in.k), strided(in.v), in.options()).y, whole.y);
-  const auto part = [&](std::int64_t begin, std::int64_t end, const Tensor& state) {
-    return linear_attention(slice(in.q, 2, begin, end), slice(in.k, 2, begin, end), slice(in.v, 2, begin, end),
-                            {.log_decay = slice(in.log_decay, 2, begin, end), .first_state = state});
-  };
-  const auto first = part(0, 37, {}), second = part(37, 150, first.state);
-  check_close(concat({first.y, second.y}, 2), whole.y);
-  check_close(second.state, whole.state);
 }
 
 TEST_CASE("linear_attention: nothing after a position reaches it, and the bits do not depend on threads") {
-  const Inputs in = random_inputs(1, 2, 140, 6, 4, true, false, DType::f32);
+  const Inputs in = random_inputs(1, 2, 140, 6, 4, Decay::of_all, false, DType::f32);
   const Tensor before = linear_attention(in.q, in.k, in.v, in.options()).y;
   Tensor k = packed_copy(in.k), v = packed_copy(in.v);
   for (Tensor* x : {&k, &v}) {
