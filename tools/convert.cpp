@@ -70,8 +70,7 @@ void run(const Options& o) {
   if (added.empty())
     say(o.common, "the model is the same: nothing was added");
   else
-    say(o.common, "{} of the parameters are new, made of those of q, k and v: {}", parameters - before,
-        fmt::join(added, ", "));
+    say(o.common, "{} of the parameters are new: {}", parameters - before, fmt::join(added, ", "));
 }
 
 }  // namespace
@@ -88,7 +87,7 @@ void add_convert(CLI::App& app) {
       ->capture_default_str();
   command
       ->add_option("--retrieval-gate", o->target.retrieval_gate,
-                   "bsbr: first value of the gate on retrieval; 0 leaves it to training")
+                   "bsbr: first value of the gates on what is retrieved; 0 leaves it to training")
       ->capture_default_str();
   add_common(*command, o->common);
   command->callback([o, command] {

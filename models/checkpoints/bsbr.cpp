@@ -26,7 +26,7 @@ constexpr std::array<NamePair, 14> kLayerNames{{{"layer_norm1", "ln_1"},
                                                 {"attention.v_proj", "attn.v_proj"},
                                                 {"attention.out_proj", "attn.o_proj"},
                                                 {"attention.gate_proj", "attn.gate_proj"},
-                                                {"attention.b_proj", "attn.b_proj"},
+                                                {"attention.b_proj", "b_proj"},
                                                 {"attention.meta_r_proj", "attn.meta_r_proj"},
                                                 {"attention.meta_h_proj", "attn.meta_h_proj"},
                                                 {"attention.compress_proj", "attn.compress_proj"},
@@ -59,7 +59,11 @@ Json mixer_of(const BsbrLibraryModel& m, BsbrReading reading) {
     case BsbrFamily::linear:
       return {{"type", "linear"}, {"num_heads", m.num_heads}, {"feature_map", "identity"}, {"faithful", faithful}};
     case BsbrFamily::delta_net:
-      return {{"type", "delta_net"}, {"num_heads", m.num_heads}, {"beta", m.beta}, {"faithful", faithful}};
+      return {{"type", "delta_net"},
+              {"num_heads", m.num_heads},
+              {"beta", "constant"},
+              {"beta_value", m.beta},
+              {"faithful", faithful}};
     case BsbrFamily::sliding_window:
       return {{"type", "sliding_window"}, {"num_heads", m.num_heads}, {"window", m.window_size}};
     case BsbrFamily::hopfield:

@@ -6,8 +6,9 @@
 //   embedding.weight                              token_emb.weight
 //   layers.N.layer_norm1, .layer_norm2            layers.N.ln_1, .ln_2
 //   layers.N.attention.{q,k,v}_proj, .out_proj    layers.N.attn.{q,k,v}_proj, .o_proj
-//   layers.N.attention.gate_proj (GAU), .b_proj (DeltaNet with learned β), .meta_r_proj, .meta_h_proj, .compress_proj,
-//     .decompress_proj (BSBR)                     the same under layers.N.attn
+//   layers.N.attention.gate_proj (GAU), .meta_r_proj, .meta_h_proj, .compress_proj, .decompress_proj (BSBR)
+//                                                 the same under layers.N.attn
+//   layers.N.attention.b_proj (learned β)         layers.N.b_proj
 //   layers.N.ff.0, .ff.3                          layers.N.ffn.w1, .w2
 //   layer_norm                                    ln_f
 //   lm_head.weight                                the same; the library's own models end before it

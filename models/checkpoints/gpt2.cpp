@@ -175,12 +175,13 @@ class Conversion {
     put(to + ".bias", source_.at(from + ".bias"));
   }
 
-  void copy_layer(std::int64_t layer, bool retrieval) {
+  void copy_layer(std::int64_t layer, const Gpt2Target& target) {
     const std::string from = fmt::format("h.{}.", layer), to = fmt::format("layers.{}.", layer);
     copy_norm(from + "ln_1", to + "ln_1");
     split_attention(from + "attn.c_attn", to + "attn.", layer);
     copy_linear(from + "attn.c_proj", to + "attn.o_proj");
-    if (retrieval) {
+    if (target.mixer == Gpt2Target::Mixer::bsbr) {
+      put(to + "attn.retrieval_gate", Tensor::full({config_.num_heads}, target.retrieval_gate));
       put_mean(to + "attn.", "meta_r_proj", "q_proj", "k_proj");
       put_mean(to + "attn.", "meta_h_proj", "k_proj", "v_proj");
     }
@@ -262,7 +263,9 @@ ModelConfig to_model_config(const Gpt2Config& config, const Gpt2Target& target) 
                  {"num_heads", config.num_heads},
                  {"chunk_size", target.chunk_size},
                  {"state_norm", target.state_norm},
-                 {"retrieval_gate", target.retrieval_gate}};
+                 {"gate", target.retrieval_gate == 0 ? "zero" : "one"}};
+  require_input(std::isfinite(target.retrieval_gate), "retrieval_gate", "{} is no finite number",
+                target.retrieval_gate);
   ModelConfig model;
   model.vocab_size = config.vocab_size;
   model.hidden_size = config.hidden_size;
@@ -288,8 +291,7 @@ NamedTensors convert_gpt2_tensors(const Gpt2Config& config, const Gpt2Target& ta
   Conversion conversion(config, source);
   conversion.copy("wte.weight", "token_emb.weight");
   conversion.copy("wpe.weight", "pos_emb.weight");
-  for (std::int64_t layer = 0; layer < config.num_layers; ++layer)
-    conversion.copy_layer(layer, target.mixer == Gpt2Target::Mixer::bsbr);
+  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) conversion.copy_layer(layer, target);
   conversion.copy_norm("ln_f", "ln_f");
   if (!config.tied_head)
     conversion.copy(kHead, kHead);

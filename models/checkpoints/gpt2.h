@@ -54,14 +54,16 @@ struct Gpt2Target {
   // bsbr only:
   std::int64_t chunk_size = 128;
   std::string state_norm = "mean";  // none or mean; see nn/mixers/bsbr_config.h
-  double retrieval_gate = 0;        // 0: every chunk is GPT-2 for itself
+  double retrieval_gate = 0;        // first value of each head's gate; 0: every chunk is GPT-2 for itself
 };
 
 /// Our model with GPT-2's shell: learned positions, LayerNorm with GPT-2's ε, biases, GELU, tied head.
 ModelConfig to_model_config(const Gpt2Config& config, const Gpt2Target& target = {});
 
-/// GPT-2's tensors under our names, f32 copies. For bsbr also the retriever and the chunk key, which GPT-2 lacks:
-/// meta_r = (q + k)/2, meta_h = (k + v)/2, weights and biases. Throws UsageError, beginning with `where`, that lists
+/// GPT-2's tensors under our names, f32 copies. For bsbr also what GPT-2 lacks: the retriever and the chunk key,
+/// meta_r = (q + k)/2, meta_h = (k + v)/2, weights and biases, and the gates. The first chunk of the result, and all of
+/// a text that is no longer, has GPT-2's logits: there is nothing to retrieve. With a gate of 0 so has every chunk that
+/// is read alone. Throws UsageError, beginning with `where`, that lists
 /// all missing, unknown and misshapen tensors.
 NamedTensors convert_gpt2_tensors(const Gpt2Config& config, const Gpt2Target& target, const NamedTensors& tensors,
                                   std::string_view where);

@@ -208,6 +208,33 @@ TEST_CASE("a folder without readable weights is refused with what to do") {
         std::string::npos);
 }
 
+TEST_CASE("with block-sparse attention, a text that fits a chunk has GPT-2's logits") {
+  const TemporaryFolder folder;
+  write_gpt2(folder.path(), tiny_gpt2_config(), tiny_gpt2_tensors());
+  const auto logits = [&](const Gpt2Target& target) {
+    const NoGrad unrecorded;
+    return import_gpt2(folder.path(), target).model->forward(Tensor::from<std::int64_t>({3, 1, 4, 1, 5, 9}, {1, 6}));
+  };
+  const Tensor dense = logits({});
+  using Mixer = Gpt2Target::Mixer;
+  CHECK(relative_error(logits({.mixer = Mixer::bsbr, .chunk_size = 6, .retrieval_gate = 1}), dense) < 1e-5);
+  const Tensor cut = logits({.mixer = Mixer::bsbr, .chunk_size = 4, .retrieval_gate = 1});
+  CHECK(relative_error(slice(cut, 1, 0, 4), slice(dense, 1, 0, 4)) < 1e-5);
+  const Tensor local = logits({.mixer = Mixer::bsbr, .chunk_size = 4});
+  CHECK_FALSE(bit_equal(packed(slice(cut, 1, 4, 6)), packed(slice(local, 1, 4, 6))));
+}
+
+TEST_CASE("what block-sparse attention adds is made of q, k and v") {
+  const Gpt2Target target{.mixer = Gpt2Target::Mixer::bsbr, .chunk_size = 4, .retrieval_gate = 0.25};
+  const NamedTensors result = convert_gpt2_tensors(tiny_with(), target, tiny_gpt2_tensors(), "w");
+  const auto part = [&](const std::string& name) { return find(result, "layers.1.attn." + name); };
+  check_close(part("meta_r_proj.weight"), mul(add(part("q_proj.weight"), part("k_proj.weight")), 0.5));
+  check_close(part("meta_h_proj.bias"), mul(add(part("k_proj.bias"), part("v_proj.bias")), 0.5));
+  CHECK(part("retrieval_gate").to_vector<double>() == std::vector<double>{0.25, 0.25});
+  CHECK(error_of([&] { to_model_config(tiny_with(), {.mixer = Gpt2Target::Mixer::bsbr, .retrieval_gate = NAN}); }) ==
+        "retrieval_gate: nan is no finite number");
+}
+
 TEST_CASE("a converted model is saved and read as any other") {
   const TemporaryFolder folder;
   write_gpt2(folder.path() / "gpt2", tiny_gpt2_config(), tiny_gpt2_tensors());

@@ -1,10 +1,12 @@
 // subquad convert: GPT-2 folders in, model folders out.
+#include "ops/view.h"
+#include "tests/source_root.h"
 #include "tests/support/compare.h"
 #include "tests/support/tiny_bpe.h"
 #include "tests/support/tiny_gpt2.h"
 #include "tests/tools/run_tool.h"
 
-#include <cmath>
+#include <fmt/ranges.h>
 
 using namespace sq;
 using namespace sq::test;
@@ -77,6 +79,55 @@ TEST_CASE("the tokenizer comes along, and the converted model continues text") {
   CHECK_FALSE(std::filesystem::exists(source.out));
 }
 
+TEST_CASE("converted by the tool, GPT-2 has its own logits, and with block-sparse attention those worked out for it") {
+  const SafetensorsFile golden(std::string(kSourceRoot) + "/tests/golden/bsbr/gpt2_conversion.safetensors");
+  Source source;
+  nlohmann::ordered_json config = tiny_gpt2_config();
+  NamedTensors tensors;
+  for (const auto& [name, tensor] : golden.tensors())
+    if (name.starts_with("gpt2.") && name != "gpt2.hidden" && name != "gpt2.logits")
+      tensors.emplace_back("transformer." + name.substr(5), tensor);
+  config["vocab_size"] = golden.at("gpt2.wte.weight").size(0);
+  config["n_embd"] = golden.at("gpt2.wte.weight").size(1);
+  config["n_positions"] = golden.at("gpt2.wpe.weight").size(0);
+  config["n_layer"] = std::stoi(golden.metadata().at("L"));
+  config["n_head"] = std::stoi(golden.metadata().at("H"));
+  write_gpt2(source.path, config, tensors);
+  const std::vector<std::int64_t> ids = golden.at("input_ids").to_vector<std::int64_t>();
+  const std::int64_t tokens = golden.at("input_ids").size(1);
+  const auto logits = [&](const std::string& flags) {
+    std::filesystem::remove_all(source.out);
+    const ToolResult result = run_tool("convert --from gpt2 " + flags + " " + source.both());
+    INFO(result.err);
+    REQUIRE(result.status == 0);
+    const std::string file = (source.folder.path() / "logits.safetensors").string();
+    REQUIRE(run_tool(fmt::format("logits --model {} --ids {} --out {}", source.out,
+                                 fmt::join(ids.begin(), ids.begin() + tokens, ","), file))
+                .status == 0);
+    return packed_copy(SafetensorsFile(file).at("logits"));
+  };
+  const auto want = [&](const char* name) { return slice(golden.at(name), 0, 0, 1); };
+  CHECK(relative_error(logits("--to dense"), want("gpt2.logits")) < 2e-5);
+  CHECK(relative_error(logits(fmt::format("--to bsbr --chunk-size {} --retrieval-gate 1", tokens)),
+                       want("gpt2.logits")) < 2e-5);
+  CHECK(relative_error(
+            logits("--to bsbr --state-norm none --retrieval-gate 1 --chunk-size " + golden.metadata().at("chunk")),
+            want("corrected.logits")) < 2e-5);
+}
+
+TEST_CASE("a model with block-sparse attention says what is new in it") {
+  const Source source;
+  const ToolResult result = run_tool("convert --from gpt2 --to bsbr --chunk-size 4 --json " + source.both());
+  INFO(result.err);
+  REQUIRE(result.status == 0);
+  CHECK(result.json()["new_parameters"] == 2 * (2 * (64 + 8) + 2));
+  CHECK(result.json()["new_names"].size() == 5);
+  CHECK(result.err.find("attn.meta_r_proj.weight") != std::string::npos);
+  const auto mixer = nlohmann::json::parse(read_file(source.out + "/config.json"))["mixer"];
+  CHECK(mixer["chunk_size"] == 4);
+  CHECK(mixer["gate"] == "zero");
+}
+
 TEST_CASE("convert refuses what it cannot convert, in one line") {
   const Source source;
   check_refused("convert --from llama --to dense " + source.both(), "--from: 'llama' is unknown; use gpt2");
@@ -84,6 +135,9 @@ TEST_CASE("convert refuses what it cannot convert, in one line") {
   check_refused("convert --from gpt2 " + source.both(), "--to");
   check_refused(kConvert + source.path, "out");
   check_refused(kConvert + source.both() + " --chunk-size 8", "--chunk-size: this is an option of bsbr");
+  check_refused("convert --from gpt2 --to bsbr --chunk-size 0 " + source.both(), "mixer.chunk_size is 0 but must be");
+  check_refused("convert --from gpt2 --to bsbr --state-norm sum " + source.both(), "mixer.state_norm is \"sum\"");
+  check_refused("convert --from gpt2 --to bsbr --retrieval-gate nan " + source.both(), "nan is no finite number");
   check_refused(kConvert + source.both() + " --dtype bf16", "--dtype");
   check_refused(kConvert + std::string("/nowhere ") + source.out, "/nowhere: this is no folder");
   check_refused(kConvert + source.path + " " + source.path, "there is a config.json already; give a new folder");

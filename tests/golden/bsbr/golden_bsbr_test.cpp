@@ -25,8 +25,10 @@ int main(int argc, char** argv) {
                  {"gpt2_conversion.safetensors", check_gpt2_conversion},
                  {"model_bsbr.safetensors", check_model},
                  {"model_bsbr_compressed.safetensors", check_model},
+                 {"model_deltanet.safetensors", check_model},
                  {"model_gau.safetensors", check_model},
                  {"model_hopfield.safetensors", check_model},
+                 {"model_linear.safetensors", check_model},
                  {"model_sliding_window.safetensors", check_model},
                  {"model_standard.safetensors", check_model},
              });

@@ -98,13 +98,10 @@ Result check_model(const std::filesystem::path& path) {
   return comparison.result();
 }
 
-Result check_gpt2_conversion(const std::filesystem::path& path) {
-  const BsbrFile file(path);
-  const NamedTensors weights = [&] {
-    NamedTensors all = file.below("gpt2.");
-    std::erase_if(all, [](const auto& entry) { return entry.first == "hidden" || entry.first == "logits"; });
-    return all;
-  }();
+namespace {
+
+/// The configuration that the file's GPT-2 would have.
+Gpt2Config gpt2_of(const BsbrFile& file) {
   Json document{{"model_type", "gpt2"}, {"activation_function", "gelu_new"}};
   document["vocab_size"] = file.at("gpt2.wte.weight").size(0);
   document["n_embd"] = file.at("gpt2.wte.weight").size(1);
@@ -112,16 +109,70 @@ Result check_gpt2_conversion(const std::filesystem::path& path) {
   document["n_inner"] = file.at("gpt2.h.0.mlp.c_fc.bias").size(0);
   document["n_head"] = static_cast<std::int64_t>(file.number("H"));
   document["n_layer"] = static_cast<std::int64_t>(file.number("L"));
-  const Gpt2Config config = read_gpt2_config(document, "golden");
+  return read_gpt2_config(document, "golden");
+}
+
+/// hidden states, and logits where the file has them.
+void compare_outputs(Comparison& comparison, const BsbrFile& file, LanguageModel& model, const std::string& tag,
+                     DType dtype) {
+  model.eval();
+  const Tensor hidden = model.hidden(file.at("input_ids"));
+  compare(comparison, Quantity::value, tag + ".hidden", hidden, file.at(tag + ".hidden"), dtype);
+  if (file.contains(tag + ".logits"))
+    compare(comparison, Quantity::value, tag + ".logits", model.project(hidden), file.at(tag + ".logits"), dtype);
+}
+
+/// The library's own conversion: no learned positions, exact GELU, the anti-causal mixer, logits by the embedding.
+std::unique_ptr<LanguageModel> original_conversion(const BsbrFile& file, const Gpt2Config& gpt2, DType dtype) {
+  BsbrLibraryModel library;
+  library.family = BsbrFamily::bsbr;
+  library.vocab_size = gpt2.vocab_size;
+  library.hidden_dim = gpt2.hidden_size;
+  library.num_layers = gpt2.num_layers;
+  library.num_heads = gpt2.num_heads;
+  library.ff_dim = gpt2.inner_size;
+  library.chunk_size = static_cast<std::int64_t>(file.number("chunk"));
+  ModelConfig config = to_model_config(library, BsbrReading::original);
+  config.tie_embeddings = true;
+  return build(config, from_bsbr_names(file.below("bsbr."), "golden"), dtype);
+}
+
+/// What our conversion makes of GPT-2's weights is what the library made of them.
+void compare_weights(Comparison& comparison, const BsbrFile& file, const NamedTensors& ours) {
+  for (const auto& [name, want] : from_bsbr_names(file.below("bsbr."), "golden")) {
+    const auto found = std::find_if(ours.begin(), ours.end(), [&](const auto& entry) { return entry.first == name; });
+    if (found == ours.end())
+      comparison.fail(fmt::format("{} was not converted", name));
+    else
+      compare(comparison, Quantity::value, name, found->second, want, DType::f64);
+  }
+}
+
+}  // namespace
+
+Result check_gpt2_conversion(const std::filesystem::path& path) {
+  const BsbrFile file(path);
+  NamedTensors weights = file.below("gpt2.");
+  std::erase_if(weights, [](const auto& entry) { return entry.first == "hidden" || entry.first == "logits"; });
+  const Gpt2Config gpt2 = gpt2_of(file);
+  const auto chunk = static_cast<std::int64_t>(file.number("chunk"));
   const NoGrad unrecorded;
   Comparison comparison;
-  const Tensor ids = file.at("input_ids");
+  const auto check = [&](const std::string& tag, const Gpt2Target& target, DType dtype) {
+    const NamedTensors converted = convert_gpt2_tensors(gpt2, target, weights, "golden");
+    if (tag == "corrected" && dtype == DType::f64) compare_weights(comparison, file, converted);
+    compare_outputs(comparison, file, *build(to_model_config(gpt2, target), converted, dtype), tag, dtype);
+  };
   for (const DType dtype : kTypes) {
-    const auto model = build(to_model_config(config), convert_gpt2_tensors(config, {}, weights, "golden"), dtype);
-    model->eval();
-    const Tensor hidden = model->hidden(ids);
-    compare(comparison, Quantity::value, "gpt2.hidden", hidden, file.at("gpt2.hidden"), dtype);
-    compare(comparison, Quantity::value, "gpt2.logits", model->project(hidden), file.at("gpt2.logits"), dtype);
+    using Mixer = Gpt2Target::Mixer;
+    check("gpt2", {.mixer = Mixer::dense}, dtype);
+    // Text that fits a chunk has nothing to retrieve.
+    check("gpt2", {.mixer = Mixer::bsbr, .chunk_size = gpt2.max_positions, .retrieval_gate = 1}, dtype);
+    check("corrected", {.mixer = Mixer::bsbr, .chunk_size = chunk, .state_norm = "none", .retrieval_gate = 1}, dtype);
+    check("corrected_scaled", {.mixer = Mixer::bsbr, .chunk_size = chunk, .state_norm = "mean", .retrieval_gate = 1},
+          dtype);
+    check("corrected_local_only", {.mixer = Mixer::bsbr, .chunk_size = chunk, .retrieval_gate = 0}, dtype);
+    compare_outputs(comparison, file, *original_conversion(file, gpt2, dtype), "original", dtype);
   }
   return comparison.result();
 }
