@@ -7,6 +7,7 @@
 #include "ops/reduce.h"
 #include "ops/view.h"
 #include "tests/support/composed.h"
+#include "tests/support/delta_rule_chunks.h"
 #include "tests/support/threads.h"
 
 #include <doctest/doctest.h>
@@ -144,6 +145,21 @@ TEST_CASE("delta_rule equals its recurrence, gradients included") {
     check_equals_recurrence(random_inputs({1, 1, 20}, 70, 35, decay, true));
     check_equals_recurrence(random_inputs({1, 1, 130}, 17, 3, decay, true));
     check_equals_recurrence(random_inputs({1, 1, 130}, 5, 18, decay, false));
+  }
+}
+
+TEST_CASE("delta_rule equals the same formulas in other chunks") {
+  const Inputs in = random_inputs({1, 2, 70}, 5, 6, Decay::of_all, true);
+  for (const std::int64_t chunk : {16, 27}) {
+    CAPTURE(chunk);
+    check_same_function([&](const std::vector<Tensor>& t) { return both(in.with(t).run(0.5)); },
+                        [&](const std::vector<Tensor>& t) {
+                          std::vector<Tensor> rows;
+                          const auto chunks = delta_rule_chunks({t[0], t[1], t[2], t[3], t[4], t[5]}, 0.5, chunk);
+                          for (const DeltaChunk& one : chunks) rows.push_back(one.y);
+                          return both({concat(rows, 2), chunks.back().state});
+                        },
+                        in.given());
   }
 }
 
