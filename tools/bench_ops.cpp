@@ -19,6 +19,7 @@
 #include "ops/reduce.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
+#include "ops/short_convolution.h"
 #include "ops/softmax.h"
 #include "ops/sort.h"
 #include "ops/swiglu.h"
@@ -143,6 +144,7 @@ std::vector<Case> row_cases() {
 std::vector<Case> index_cases() {
   const Tensor table = leaf({kVocabulary, kWidth}), ids = ids_below(kRows, kVocabulary), x = leaf({kRows, kWidth});
   const Tensor heads = leaf({1, 12, kRows, 64}), positions = Tensor::arange(kRows);
+  const Tensor rows = leaf({1, kRows, kWidth}), taps = leaf({kWidth, 4});
   const auto n = static_cast<double>(kRows * kWidth);
   return {
       {"embedding",
@@ -164,6 +166,16 @@ std::vector<Case> index_cases() {
          return reshape(stack({x, x}, 1), {kRows, 2 * kWidth});
        },
        moves(4 * n)},
+      {"short_convolution",
+       {rows, taps},
+       [=] { return short_convolution(rows, taps); },
+       [=] {
+         const Tensor whole = pad(rows, 1, 3, 0);
+         Tensor y = mul(rows, select(taps, 1, 3));
+         for (std::int64_t j = 0; j < 3; ++j) y = add(y, mul(slice(whole, 1, j, j + kRows), select(taps, 1, j)));
+         return y;
+       },
+       moves(2 * n)},
       // A turn by position 0 changes nothing.
       {"rope",
        {heads},
