@@ -232,7 +232,7 @@ TEST_CASE("a configuration file is read by what it says it is") {
 }
 
 TEST_CASE("every preset is a valid model") {
-  CHECK(presets().size() == 10);
+  CHECK(presets().size() == 16);
   for (const Preset& preset : presets()) {
     INFO(preset.name);
     const Json document = preset_document(preset.name);

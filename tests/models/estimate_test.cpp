@@ -6,6 +6,7 @@
 #include "nn/mixers/summary_layout.h"
 
 #include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
 
 using namespace sq;
 
@@ -54,6 +55,22 @@ TEST_CASE("presets have the sizes that their names and descriptions say") {
   const std::int64_t halo = count_parameters(preset("halo-s-cpu", 65)),
                      dense = count_parameters(preset("dense-cpu", 65));
   CHECK(halo - dense == 2 * 128);  // the global rows
+}
+
+TEST_CASE("the tiny presets of the mixers have one shell and, within 2 %, one size") {
+  const ModelConfig dense = preset("dense-tiny", 256);
+  const auto size = static_cast<double>(count_parameters(dense));
+  for (const char* name : {"linear", "delta-net", "sliding-window", "hopfield", "gau", "bsbr"}) {
+    CAPTURE(name);
+    const Json document = preset_document(fmt::format("{}-tiny", name));
+    CHECK(document["training"] == preset_document("dense-tiny")["training"]);
+    ModelConfig config = preset(fmt::format("{}-tiny", name), 256);
+    CHECK(static_cast<double>(count_parameters(config)) == doctest::Approx(size).epsilon(0.02));
+    CHECK(config.mixer_of(0).type != "dense");
+    config.mixer = dense.mixer;
+    config.feed_forward.width = dense.feed_forward.width;
+    CHECK(config_to_json(config) == config_to_json(dense));
+  }
 }
 
 TEST_CASE("parameters stand in the order of the original's files") {
