@@ -35,7 +35,7 @@ const std::string& trained_model() {
 TEST_CASE("help and version") {
   const ToolResult help = run_tool("--help");
   CHECK(help.status == 0);
-  for (const std::string command : {"train", "generate", "eval", "logits", "bench", "summary", "info"})
+  for (const std::string command : {"train", "generate", "eval", "convert", "logits", "bench", "summary", "info"})
     CHECK(help.out.find(command) != std::string::npos);
   CHECK(run_tool("train --help").out.find("--resume") != std::string::npos);
   CHECK(run_tool("--version").status == 0);
