@@ -36,6 +36,9 @@ void DeltaNetConfig::adapt_defaults(const Json& given) {
 void DeltaNetConfig::validate(std::string_view path) const {
   require_input(!faithful || beta == DeltaBeta::constant, "config",
                 "{} is \"learned\" but must be constant in the faithful form", join_path(path, "beta"));
+  require_input(!faithful || conv_size == 0, "config",
+                "{} is {} but the faithful form has no convolutions; leave it out", join_path(path, "conv_size"),
+                conv_size);
   require_input(!negative_eigenvalues || beta == DeltaBeta::learned, "config",
                 "{} is true, but a constant share takes its value from beta_value; set beta to learned",
                 join_path(path, "negative_eigenvalues"));
@@ -47,6 +50,7 @@ void DeltaNetConfig::check(const MixerContext& context, std::string_view path) c
 
 NamedShapes DeltaNetConfig::parameters(const MixerContext& context) const {
   NamedShapes shapes = plan(context).parameters("attn", context.bias);
+  for (const auto& named : ConvolvedHeads::parameters(plan(context), conv_size)) shapes.push_back(named);
   if (beta == DeltaBeta::learned) {
     shapes.emplace_back("b_proj.weight", Shape{num_heads, context.hidden_size});
     if (context.bias) shapes.emplace_back("b_proj.bias", Shape{num_heads});
@@ -59,19 +63,20 @@ Cost DeltaNetConfig::cost(const MixerContext& context, std::int64_t tokens) cons
   const AttentionPlan a = plan(context);
   const std::int64_t rows = context.globals.total(tokens);
   double flops = a.query_flops(rows) + a.key_value_flops(rows) + a.output_flops(rows) +
-                 product({6, rows, num_heads, a.head_dim, a.head_dim});
+                 product({6, rows, num_heads, a.head_dim, a.head_dim}) + ConvolvedHeads::flops(a, conv_size, rows);
   if (beta == DeltaBeta::learned) flops += product({2, rows, context.hidden_size, num_heads});
   return {.parameters = count_elements(parameters(context)),
           .forward_flops = flops,
-          .state_bytes = 4 * num_heads * a.head_dim * a.head_dim};
+          .state_bytes = 4 * num_heads * a.head_dim * a.head_dim + ConvolvedHeads::tail_bytes(a, conv_size)};
 }
 
 // --- state ---
 
-DeltaNetState::DeltaNetState(const Mixer& owner, std::int64_t batch, std::int64_t capacity, Tensor memory)
-    : MixerState(owner, batch, capacity), memory_(std::move(memory)) {}
+DeltaNetState::DeltaNetState(const Mixer& owner, std::int64_t batch, std::int64_t capacity, Tensor memory,
+                             ConvolutionTails tails)
+    : MixerState(owner, batch, capacity), memory_(std::move(memory)), tails_(std::move(tails)) {}
 
-std::int64_t DeltaNetState::bytes() const { return memory_.numel() * item_size(memory_.dtype()); }
+std::int64_t DeltaNetState::bytes() const { return memory_.numel() * item_size(memory_.dtype()) + tails_.bytes(); }
 
 // --- mixer ---
 
@@ -80,8 +85,10 @@ DeltaNetMixer::DeltaNetMixer(const DeltaNetConfig& config, const MixerContext& c
       context_(context),
       attn_(AttentionOptions::in_model(context, config.num_heads, config.num_heads, config.plan(context).head_dim),
             init),
+      heads_(config.plan(context), config.conv_size, init),
       dropout_(context.dropout) {
   add_module("attn", attn_);
+  add_module("", heads_);
   if (config.beta == DeltaBeta::learned) {
     b_proj_ = std::make_unique<Linear>(context.hidden_size, config.num_heads, context.bias, init);
     add_module("b_proj", *b_proj_);
@@ -96,11 +103,10 @@ Tensor DeltaNetMixer::beta(const Tensor& x, DType dtype) const {
   return config_.negative_eigenvalues ? share * 2 : share;
 }
 
-Tensor DeltaNetMixer::run(const Tensor& x, const Tensor& mask, Tensor& memory) const {
-  const Tensor values = attn_.values(x);
-  const DType dtype = sum_dtype(values.dtype());
-  const Tensor q = unit_heads(attn_.queries(x), dtype), k = real_rows(unit_heads(attn_.keys(x), dtype), mask),
-               v = real_rows(cast(values, dtype), mask);
+Tensor DeltaNetMixer::run(const Tensor& x, const HeadTriple& heads, const Tensor& mask, Tensor& memory) const {
+  const DType dtype = sum_dtype(heads.v.dtype());
+  const Tensor q = unit_heads(heads.q, dtype), k = real_rows(unit_heads(heads.k, dtype), mask),
+               v = real_rows(cast(heads.v, dtype), mask);
   DeltaRuleResult result;
   if (config_.faithful) {
     result = delta_net_faithful(q, k, v, config_.beta_value, memory);
@@ -109,12 +115,12 @@ Tensor DeltaNetMixer::run(const Tensor& x, const Tensor& mask, Tensor& memory) c
     result = delta_rule(q, k, v, share, {.scale = 1, .first_state = memory});
   }
   memory = result.state;
-  return dropout_.forward(attn_.output(cast(result.y, values.dtype())));
+  return dropout_.forward(attn_.output(cast(result.y, heads.v.dtype())));
 }
 
 Tensor DeltaNetMixer::mix(const Tensor& x, const Padding& padding) {
   Tensor memory;
-  return run(x, padding.mask, memory);
+  return run(x, heads_.forward(attn_, x, padding.mask), padding.mask, memory);
 }
 
 std::unique_ptr<MixerState> DeltaNetMixer::make_state(std::int64_t batch, std::int64_t capacity) const {
@@ -122,13 +128,14 @@ std::unique_ptr<MixerState> DeltaNetMixer::make_state(std::int64_t batch, std::i
   const TensorOptions options = attn_.tensor_options();
   return std::make_unique<DeltaNetState>(
       *this, batch, capacity,
-      Tensor::zeros({batch, config_.num_heads, width, width}, {sum_dtype(options.dtype), options.device}));
+      Tensor::zeros({batch, config_.num_heads, width, width}, {sum_dtype(options.dtype), options.device}),
+      heads_.empty_tails(batch, options));
 }
 
 Tensor DeltaNetMixer::advance(const Tensor& x, MixerState& state, std::span<const std::int64_t> counts) {
   DeltaNetState& own = static_cast<DeltaNetState&>(state);
   Tensor memory = own.memory();
-  const Tensor y = run(x, real_mask(counts, x.size(1)), memory);
+  const Tensor y = run(x, heads_.step(attn_, x, own.tails(), counts), real_mask(counts, x.size(1)), memory);
   own.replace(memory);
   return y;
 }

@@ -21,12 +21,16 @@
 // to D different keys a head are recalled exactly. Take it for recall and for tracking what changes over long streams,
 // and as the cheap layers of a hybrid.
 //
+// With `conv_size` W > 0 a short convolution and silu come before all this (nn/mixers/convolved_heads.h); β is made
+// from x itself.
+//
 // `faithful` computes what the BSBR library 0.1.2 computes: see nn/mixers/delta_net_faithful.h.
 #pragma once
 
 #include "nn/dropout.h"
 #include "nn/fields.h"
 #include "nn/mixers/attention.h"
+#include "nn/mixers/convolved_heads.h"
 #include "nn/mixers/mixer.h"
 
 #include <memory>
@@ -43,6 +47,7 @@ struct DeltaNetConfig {
   DeltaBeta beta = DeltaBeta::learned;
   double beta_value = 0.9;
   bool negative_eigenvalues = false;
+  std::int64_t conv_size = 0;
   bool faithful = false;
 
   static constexpr auto fields() {
@@ -53,6 +58,8 @@ struct DeltaNetConfig {
         field("beta", &C::beta, "share of the difference that is written: constant, or learned for each head"),
         field("beta_value", &C::beta_value, "the constant", {.min = 0, .max = 2}),
         field("negative_eigenvalues", &C::negative_eigenvalues, "learned shares reach from 0 to 2, not only to 1"),
+        field("conv_size", &C::conv_size,
+              "positions that q, k and v of each are mixed from first; 0 = none, 4 is usual", {.min = 0, .max = 16}),
         field("faithful", &C::faithful, "what the BSBR library 0.1.2 computes, position by position"),
     };
   }
@@ -72,18 +79,21 @@ struct DeltaNetConfig {
 /// The memory of a delta_net mixer, f32 (f64 in an f64 model).
 class DeltaNetState : public MixerState {
  public:
-  DeltaNetState(const Mixer& owner, std::int64_t batch, std::int64_t capacity, Tensor memory);
+  DeltaNetState(const Mixer& owner, std::int64_t batch, std::int64_t capacity, Tensor memory, ConvolutionTails tails);
   std::int64_t bytes() const override;
 
   /// S [B,H,D,D], keys along the third axis.
   const Tensor& memory() const { return memory_; }
   void replace(Tensor memory) { memory_ = std::move(memory); }
+  ConvolutionTails& tails() { return tails_; }
 
  private:
   Tensor memory_;
+  ConvolutionTails tails_;
 };
 
-/// Parameters attn.{q,k,v,o}_proj and, where β is learned, b_proj [H,C]. Dropout acts on the result.
+/// Parameters attn.{q,k,v,o}_proj, where asked {q,k,v}_conv and, where β is learned, b_proj [H,C]. Dropout acts on the
+/// result.
 class DeltaNetMixer : public Mixer {
  public:
   DeltaNetMixer(const DeltaNetConfig& config, const MixerContext& context, Initializer& init);
@@ -96,13 +106,15 @@ class DeltaNetMixer : public Mixer {
   Tensor advance(const Tensor& x, MixerState& state, std::span<const std::int64_t> counts) override;
 
  private:
-  /// The result for x, whose rows are real where `mask` (or undefined) says so; `memory` becomes the one after x.
-  Tensor run(const Tensor& x, const Tensor& mask, Tensor& memory) const;
+  /// The result for x and its heads, whose rows are real where `mask` (or undefined) says so; `memory` becomes the one
+  /// after x.
+  Tensor run(const Tensor& x, const HeadTriple& heads, const Tensor& mask, Tensor& memory) const;
   Tensor beta(const Tensor& x, DType dtype) const;
 
   DeltaNetConfig config_;
   MixerContext context_;
   Attention attn_;
+  ConvolvedHeads heads_;
   std::unique_ptr<Linear> b_proj_;  // null where β is constant
   Dropout dropout_;
 };

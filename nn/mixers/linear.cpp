@@ -51,6 +51,9 @@ void LinearConfig::validate(std::string_view path) const {
   require_input(!faithful || feature_map == FeatureKind::identity, "config",
                 "{} is \"{}\" but the faithful form has no features; leave it out", join_path(path, "feature_map"),
                 name_of(feature_map));
+  require_input(!faithful || conv_size == 0, "config",
+                "{} is {} but the faithful form has no convolutions; leave it out", join_path(path, "conv_size"),
+                conv_size);
   require_input(!normalise || has_positive_products(feature_map), "config",
                 "{} is true, but the products of \"{}\" may be negative and their sum 0; set it to false or choose "
                 "another feature map",
@@ -75,6 +78,7 @@ void LinearConfig::check(const MixerContext& context, std::string_view path) con
 
 NamedShapes LinearConfig::parameters(const MixerContext& context) const {
   NamedShapes shapes = plan(context).parameters("attn", context.bias);
+  for (const auto& named : ConvolvedHeads::parameters(plan(context), conv_size)) shapes.push_back(named);
   for (const std::string_view side : {"q_map.", "k_map."})
     for (const auto& [name, shape] : feature_parameters(features(), plan(context).head_dim))
       shapes.emplace_back(std::string(side) + name, shape);
@@ -86,21 +90,23 @@ Cost LinearConfig::cost(const MixerContext& context, std::int64_t tokens) const 
   const AttentionPlan a = plan(context);
   const std::int64_t rows = context.globals.total(tokens), k = feature_width(features(), a.head_dim);
   const std::int64_t columns = a.head_dim + (normalise ? 1 : 0);
-  double flops = a.query_flops(rows) + a.key_value_flops(rows) + a.output_flops(rows);
+  double flops =
+      a.query_flops(rows) + a.key_value_flops(rows) + a.output_flops(rows) + ConvolvedHeads::flops(a, conv_size, rows);
   if (!faithful) flops += product({4, rows, a.num_heads, k, columns});
   for (const auto& [name, shape] : feature_parameters(features(), a.head_dim))
     if (shape.rank() == 2) flops += product({4, rows, a.num_heads, shape.numel()});
   return {.parameters = count_elements(parameters(context)),
           .forward_flops = flops,
-          .state_bytes = 4 * a.num_heads * (faithful ? 1 : k * columns)};
+          .state_bytes = 4 * a.num_heads * (faithful ? 1 : k * columns) + ConvolvedHeads::tail_bytes(a, conv_size)};
 }
 
 // --- state ---
 
-LinearState::LinearState(const Mixer& owner, std::int64_t batch, std::int64_t capacity, Tensor sums, bool normalised)
-    : MixerState(owner, batch, capacity), sums_(std::move(sums)), normalised_(normalised) {}
+LinearState::LinearState(const Mixer& owner, std::int64_t batch, std::int64_t capacity, Tensor sums, bool normalised,
+                         ConvolutionTails tails)
+    : MixerState(owner, batch, capacity), sums_(std::move(sums)), normalised_(normalised), tails_(std::move(tails)) {}
 
-std::int64_t LinearState::bytes() const { return sums_.numel() * item_size(sums_.dtype()); }
+std::int64_t LinearState::bytes() const { return sums_.numel() * item_size(sums_.dtype()) + tails_.bytes(); }
 
 Tensor LinearState::memory() const { return normalised_ ? slice(sums_, 3, 0, sums_.size(3) - 1) : sums_; }
 
@@ -124,8 +130,10 @@ LinearMixer::LinearMixer(const LinearConfig& config, const MixerContext& context
       context_(context),
       attn_(AttentionOptions::in_model(context, config.num_heads, config.num_heads, config.plan(context).head_dim),
             init),
+      heads_(config.plan(context), config.conv_size, init),
       dropout_(context.dropout) {
   add_module("attn", attn_);
+  add_module("", heads_);
   if (!config.faithful) {
     const std::int64_t width = config.plan(context).head_dim;
     q_map_ = std::make_unique<FeatureMap>(config.features(), width, init);
@@ -136,15 +144,14 @@ LinearMixer::LinearMixer(const LinearConfig& config, const MixerContext& context
   add_module("dropout", dropout_);
 }
 
-LinearMixer::Rows LinearMixer::rows(const Tensor& x, const Tensor& mask) const {
-  const Tensor v = attn_.values(x);
-  const DType dtype = sum_dtype(v.dtype());
-  const auto features = [&](const Tensor& heads, const std::unique_ptr<FeatureMap>& map) {
-    return map ? map->forward(cast(heads, dtype)) : cast(heads, dtype);
+LinearMixer::Rows LinearMixer::rows(const HeadTriple& heads, const Tensor& mask) const {
+  const DType dtype = sum_dtype(heads.v.dtype());
+  const auto features = [&](const Tensor& plain, const std::unique_ptr<FeatureMap>& map) {
+    return map ? map->forward(cast(plain, dtype)) : cast(plain, dtype);
   };
   // Keys are hidden after the map, which need not be 0 at 0.
-  return {features(attn_.queries(x), q_map_), real_rows(features(attn_.keys(x), k_map_), mask),
-          real_rows(cast(v, dtype), mask), v.dtype()};
+  return {features(heads.q, q_map_), real_rows(features(heads.k, k_map_), mask), real_rows(cast(heads.v, dtype), mask),
+          heads.v.dtype()};
 }
 
 LinearMixer::Read LinearMixer::read(const Rows& rows, const Tensor& positions, const Tensor& sums) const {
@@ -185,7 +192,7 @@ Tensor LinearMixer::output(const Tensor& heads, DType dtype) const {
 }
 
 Tensor LinearMixer::mix(const Tensor& x, const Padding& padding) {
-  const Rows rows = this->rows(x, padding.mask);
+  const Rows rows = this->rows(heads_.forward(attn_, x, padding.mask), padding.mask);
   const Read result = config_.faithful ? read_faithful(rows, {}) : read(rows, Tensor::arange(x.size(1)), {});
   return output(result.heads, rows.narrow);
 }
@@ -196,13 +203,14 @@ std::unique_ptr<MixerState> LinearMixer::make_state(std::int64_t batch, std::int
                                        : Shape{batch, config_.num_heads, feature_width(config_.features(), width),
                                                width + (config_.normalise ? 1 : 0)};
   const TensorOptions options = attn_.tensor_options();
-  return std::make_unique<LinearState>(
-      *this, batch, capacity, Tensor::zeros(shape, {sum_dtype(options.dtype), options.device}), config_.normalise);
+  return std::make_unique<LinearState>(*this, batch, capacity,
+                                       Tensor::zeros(shape, {sum_dtype(options.dtype), options.device}),
+                                       config_.normalise, heads_.empty_tails(batch, options));
 }
 
 Tensor LinearMixer::advance(const Tensor& x, MixerState& state, std::span<const std::int64_t> counts) {
   LinearState& memory = static_cast<LinearState&>(state);
-  const Rows rows = this->rows(x, real_mask(counts, x.size(1)));
+  const Rows rows = this->rows(heads_.step(attn_, x, memory.tails(), counts), real_mask(counts, x.size(1)));
   const Tensor& sums = memory.sums();
   const Read result =
       config_.faithful ? read_faithful(rows, sums) : read(rows, next_positions(state.lengths(), x.size(1)), sums);

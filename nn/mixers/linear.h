@@ -17,6 +17,8 @@
 // is mixed with all the others (Schlag et al. 2021, section 4.1); delta_net mends that at the same size. Take it for
 // long streams in which averages over the past suffice, and as the cheap layers of a hybrid.
 //
+// With `conv_size` W > 0 a short convolution and silu come before all this (nn/mixers/convolved_heads.h).
+//
 // `faithful` computes what the BSBR library 0.1.2 computes under this name, where the outer product became an inner
 // one: o_t = (Σ_{j<=t} k_j·v_j) (Σ_a q_ta), one number for all features of a head, without positions; for its
 // checkpoints.
@@ -26,6 +28,7 @@
 #include "nn/feature_map.h"
 #include "nn/fields.h"
 #include "nn/mixers/attention.h"
+#include "nn/mixers/convolved_heads.h"
 #include "nn/mixers/mixer.h"
 
 #include <memory>
@@ -39,6 +42,7 @@ struct LinearConfig {
   std::int64_t dpfp_order = 3;
   std::int64_t random_features = 64;
   bool normalise = true;
+  std::int64_t conv_size = 0;
   bool faithful = false;
 
   static constexpr auto fields() {
@@ -52,6 +56,8 @@ struct LinearConfig {
               {.min = 1, .max = 1 << 16}),
         field("normalise", &C::normalise,
               "divide by the sum of weights; only for maps whose products are never negative, and then the default"),
+        field("conv_size", &C::conv_size,
+              "positions that q, k and v of each are mixed from first; 0 = none, 4 is usual", {.min = 0, .max = 16}),
         field("faithful", &C::faithful, "what the BSBR library 0.1.2 computes: one running number a head"),
     };
   }
@@ -73,7 +79,8 @@ struct LinearConfig {
 class LinearState : public MixerState {
  public:
   /// `sums` as in sums().
-  LinearState(const Mixer& owner, std::int64_t batch, std::int64_t capacity, Tensor sums, bool normalised);
+  LinearState(const Mixer& owner, std::int64_t batch, std::int64_t capacity, Tensor sums, bool normalised,
+              ConvolutionTails tails);
   std::int64_t bytes() const override;
 
   /// S [B,H,K,D]; in the faithful form the running number [B,H,1,1].
@@ -84,13 +91,16 @@ class LinearState : public MixerState {
   /// [B,H,K,D], or [B,H,K,D+1] with z as the last column.
   const Tensor& sums() const { return sums_; }
   void replace(Tensor sums) { sums_ = std::move(sums); }
+  ConvolutionTails& tails() { return tails_; }
 
  private:
   Tensor sums_;
   bool normalised_;
+  ConvolutionTails tails_;
 };
 
-/// Parameters attn.{q,k,v,o}_proj, then those of the feature maps, q_map.* and k_map.*. Dropout acts on the result.
+/// Parameters attn.{q,k,v,o}_proj, then where asked {q,k,v}_conv, then those of the feature maps, q_map.* and k_map.*.
+/// Dropout acts on the result.
 class LinearMixer : public Mixer {
  public:
   LinearMixer(const LinearConfig& config, const MixerContext& context, Initializer& init);
@@ -106,7 +116,7 @@ class LinearMixer : public Mixer {
   struct Rows;
   struct Read;
 
-  Rows rows(const Tensor& x, const Tensor& mask) const;
+  Rows rows(const HeadTriple& heads, const Tensor& mask) const;
   Read read(const Rows& rows, const Tensor& positions, const Tensor& sums) const;
   Read read_faithful(const Rows& rows, const Tensor& sums) const;
   Tensor output(const Tensor& heads, DType dtype) const;
@@ -114,6 +124,7 @@ class LinearMixer : public Mixer {
   LinearConfig config_;
   MixerContext context_;
   Attention attn_;
+  ConvolvedHeads heads_;
   std::unique_ptr<FeatureMap> q_map_, k_map_;  // null in the faithful form
   Dropout dropout_;
 };

@@ -169,6 +169,26 @@ TEST_CASE("every feature map works in linear attention, in steps too") {
   }
 }
 
+TEST_CASE("a short convolution on q, k and v lets a position be written under its neighbour's key") {
+  // The key is the token before, the value the own one: what follows a token is recalled when it comes again.
+  const std::unique_ptr<Mixer> mixer = bare({{"feature_map", "identity"}, {"conv_size", 2}});
+  for (auto& [name, tensor] : mixer->named_parameters()) {
+    Tensor weight = tensor;
+    if (!name.ends_with("_conv.weight")) continue;
+    std::vector<double> taps;
+    for (int c = 0; c < 16; ++c) {
+      taps.push_back(name.starts_with("k_conv") ? 40 : 0);
+      taps.push_back(name.starts_with("k_conv") ? 0 : 40);
+    }
+    copy_(weight, Tensor::from(taps, {16, 2}));  // 40: silu lets it through
+  }
+  std::vector<double> values(5 * 16);
+  for (const auto& [t, token] : {std::pair{0, 3}, std::pair{1, 5}, std::pair{2, 9}, std::pair{3, 1}, std::pair{4, 5}})
+    values[static_cast<std::size_t>(t * 16 + token)] = 1;
+  const std::vector<double> last = slice(mixer->forward(Tensor::from(values, {1, 5, 16})), 1, 4, 5).to_vector<double>();
+  for (std::size_t c = 0; c < 16; ++c) CHECK(last[c] == doctest::Approx(c == 9 ? 64000 : 0));
+}
+
 TEST_CASE("options of linear attention are checked") {
   const MixerEntry& entry = find_mixer("linear");
   CHECK(entry.normalise({{"feature_map", "silu"}}, "mixer")["normalise"] == false);
@@ -180,6 +200,9 @@ TEST_CASE("options of linear attention are checked") {
                        UsageError);
   CHECK_THROWS_WITH_AS(entry.normalise({{"feature_map", "relu"}, {"faithful", true}}, "mixer"),
                        "config: mixer.feature_map is \"relu\" but the faithful form has no features; leave it out",
+                       UsageError);
+  CHECK_THROWS_WITH_AS(entry.normalise({{"conv_size", 4}, {"faithful", true}}, "mixer"),
+                       "config: mixer.conv_size is 4 but the faithful form has no convolutions; leave it out",
                        UsageError);
   CHECK_THROWS_AS(entry.normalise({{"feature_map", "gauss"}}, "mixer"), UsageError);
   const auto check = [](const Json& options) {
