@@ -16,13 +16,14 @@ namespace {
 
 constexpr std::int64_t kBlock = 16;  // rows at a time of the triangular system
 
-/// g ← (I + n)^-1 for n above the diagonal, [kTile][kTile], in blocks of rows from the last to the first:
+/// g ← (I + n)^-1 for n above the diagonal, the first `size` rows and columns of [kTile][kTile], in blocks of rows from
+/// the last to the first:
 ///   G_aa by substitution,   G_ab = -G_aa Σ_{c>a} N_ac G_cb
 template <class T>
-void invert_unit_upper(const T* n, T* g) {
+void invert_unit_upper(const T* n, std::int64_t size, T* g) {
   HWY_ALIGN T sums[kBlock * kTile], minus[kBlock * kBlock];
-  std::fill_n(g, kTile * kTile, T(0));
-  for (std::int64_t begin = kTile - kBlock; begin >= 0; begin -= kBlock) {
+  std::fill_n(g, size * kTile, T(0));
+  for (std::int64_t begin = size - kBlock; begin >= 0; begin -= kBlock) {
     const std::int64_t end = begin + kBlock;
     for (std::int64_t j = end - 1; j >= begin; --j) {
       T* row = g + j * kTile;
@@ -30,14 +31,14 @@ void invert_unit_upper(const T* n, T* g) {
       for (std::int64_t i = j + 1; i < end; ++i)
         add_scaled(-n[j * kTile + i], g + i * kTile + begin, row + begin, kBlock);
     }
-    if (end == kTile) continue;
+    if (end == size) continue;
     for (std::int64_t j = 0; j < kBlock; ++j)
       for (std::int64_t i = 0; i < kBlock; ++i) minus[j * kBlock + i] = -g[(begin + j) * kTile + begin + i];
     const auto behind = [&](std::int64_t depth) {
-      return [=](std::int64_t, std::int64_t) { return Extent{end, kTile, 0, depth}; };
+      return [=](std::int64_t, std::int64_t) { return Extent{end, size, 0, depth}; };
     };
     product<Start::zero>(Product<T>{n + begin * kTile + end, kTile, 1, g + end * kTile, kTile, sums, kTile}, 0, kBlock,
-                         behind(kTile - end));
+                         behind(size - end));
     product<Start::zero>(Product<T>{minus, kBlock, 1, sums, kTile, g + begin * kTile, kTile}, 0, kBlock,
                          behind(kBlock));
   }
@@ -45,9 +46,9 @@ void invert_unit_upper(const T* n, T* g) {
 
 /// The same element by element, so that a NaN or an infinity reaches only what depends on it; blocks multiply it by 0.
 template <class T>
-void invert_unit_upper_slowly(const T* n, T* g) {
-  for (std::int64_t j = kTile - 1; j >= 0; --j)
-    for (std::int64_t column = 0; column < kTile; ++column) {
+void invert_unit_upper_slowly(const T* n, std::int64_t size, T* g) {
+  for (std::int64_t j = size - 1; j >= 0; --j)
+    for (std::int64_t column = 0; column < size; ++column) {
       T sum = j == column ? T(1) : T(0);
       for (std::int64_t i = j + 1; i <= column; ++i) sum -= n[j * kTile + i] * g[i * kTile + column];
       g[j * kTile + column] = sum;
@@ -71,12 +72,13 @@ void invert_chunk(const DeltaRuleForward::Arguments<T>& a, const LinearChunk<T>&
     std::fill_n(row, j + 1, T(0));
     for (std::int64_t i = j + 1; i < chunk.count; ++i) row[i] *= beta[i];
   }
-  std::fill(system + chunk.count * kTile, system + kTile * kTile, T(0));
+  const std::int64_t size = (chunk.count + kBlock - 1) / kBlock * kBlock;
+  std::fill(system + chunk.count * kTile, system + size * kTile, T(0));
   T* inverse = inverse_at(p, a.inverses, chunk, number);
-  if (rows_finite(system, kTile, kTile, kTile)) [[likely]]
-    invert_unit_upper(system, inverse);
+  if (rows_finite(system, kTile, size, size)) [[likely]]
+    invert_unit_upper(system, size, inverse);
   else
-    invert_unit_upper_slowly(system, inverse);
+    invert_unit_upper_slowly(system, size, inverse);
 }
 
 /// U and the states of one head, for the columns [begin, begin + columns) of V.

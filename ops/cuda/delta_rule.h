@@ -7,7 +7,7 @@
 
 namespace sq::kernel {
 
-constexpr int kStateColumns = 32;  // columns of V
+constexpr int kStateColumns = 8;  // columns of V: few, because the chunks of a head wait for one another
 
 /// β of a chunk's positions.
 template <class T>

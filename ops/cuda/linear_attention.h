@@ -62,13 +62,13 @@ class RowDecayTables {
   RowDecays<T> view_;
 };
 
-/// The chunk of this block: its positions [first, first+count), and in shared memory b_i = g_first + … + g_i where one
-/// decay holds for all rows of the state.
+/// The chunk of this block: its positions [first, first+count), and in shared memory b_i = g_first + … + g_i, e^(b_i)
+/// and e^(b_C - b_i) where one decay holds for all rows of the state.
 template <class T>
 struct LinearBlock {
   std::int64_t b, h, number, first;
   int count;
-  const T* decay;
+  const T *decay, *start, *end;
   bool decays, by_row;
   std::int64_t width;
   RowDecays<T> rows;  // those of the chunk
@@ -92,16 +92,21 @@ struct LinearBlock {
       rows = {row_decays.sums + begin, row_decays.since_start + begin, row_decays.until_end + begin};
     }
     struct Tag;
-    T* sums = cuda::static_shared<T, kLinearChunk, Tag>();
+    T* sums = cuda::static_shared<T, 3 * kLinearChunk, Tag>();
+    decay = sums;
+    start = sums + kLinearChunk;
+    end = sums + 2 * kLinearChunk;
+    if (!decays) return;
     if (cuda::thread_index() == 0) {
       T sum = 0;
-      for (int i = 0; i < count; ++i) {
-        if (decays) sum += log_decay[position(p, i)];
-        sums[i] = sum;
-      }
+      for (int i = 0; i < count; ++i) sums[i] = sum += log_decay[position(p, i)];
     }
     cuda::sync_threads();
-    decay = sums;
+    for (int i = cuda::thread_index(); i < count; i += kLinearThreads) {
+      sums[kLinearChunk + i] = cuda::exp(sums[i]);
+      sums[2 * kLinearChunk + i] = cuda::exp(sums[count - 1] - sums[i]);
+    }
+    cuda::sync_threads();
   }
 
   /// The place of the chunk's position i in [B,H,T].
@@ -110,8 +115,8 @@ struct LinearBlock {
   }
 
   // e^(b_i), e^(b_C - b_i) and e^(b_i - b_j), the first two in two factors: of all rows and of row c alone. One is 1.
-  __device__ T since_start(std::int64_t i) const { return decays ? cuda::exp(decay[i]) : T(1); }
-  __device__ T until_end(std::int64_t i) const { return decays ? cuda::exp(decay[count - 1] - decay[i]) : T(1); }
+  __device__ T since_start(std::int64_t i) const { return decays ? start[i] : T(1); }
+  __device__ T until_end(std::int64_t i) const { return decays ? end[i] : T(1); }
   __device__ T since_start_of_row(std::int64_t i, std::int64_t c) const {
     return by_row ? rows.since_start[i * width + c] : T(1);
   }
