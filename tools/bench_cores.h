@@ -39,6 +39,20 @@ struct CoreSizes {
   bool causal = true;
 };
 
+// Parts that definitions are made of.
+double dot(std::span<const double> a, std::span<const double> b);
+/// begin … end-1.
+std::vector<std::int64_t> positions(std::int64_t begin, std::int64_t end);
+/// Σ_j softmax_j(scale·query·k_j) v_j over the `readable` j.
+std::vector<double> softmax_read(std::span<const double> query, const HeadRows64& k, const HeadRows64& v,
+                                 const std::vector<std::int64_t>& readable, double scale);
+/// Throws UsageError for sizes that are not causal.
+void require_causal(const CoreSizes& sizes, std::string_view mixer);
+
+// Cores of mixers that work in chunks (bench_chunk_cores.cpp).
+Core bsbr_core(const Json& options, const CoreSizes& sizes);
+Core gau_core(const Json& options, const CoreSizes& sizes);
+
 /// The core of a mixer with the options given (checked, as the registry reads them). Throws UsageError for a mixer that
 /// has none, or one that is causal only.
 Core make_core(const std::string& mixer, const Json& options, const CoreSizes& sizes);

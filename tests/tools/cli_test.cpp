@@ -53,6 +53,8 @@ TEST_CASE("wrong usage is refused in one line") {
   check_refused("info --dtype f8", "'f8' is unknown");
   check_refused("bench gemm --m 0", "must be at least 1");
   check_refused("bench attention --mixer nothing --n 8", "nothing");
+  check_refused("bench attention --mixer gau --n 300", "300 is no multiple of the chunk size 128");
+  check_refused("bench attention --mixer linear --n 8 --causal=false", "'linear' is causal by construction");
   check_refused("summary", "--preset");
 }
 
@@ -164,6 +166,12 @@ TEST_CASE("benchmarks give the promised keys") {
   for (const std::string command :
        {"bench gemm --m 32 --n 16 --k 8", "bench attention --mixer halo_s --n 64 --heads 2 --dim 8",
         "bench attention --mixer dense --n 64 --heads 2 --dim 8",
+        "bench attention --mixer sliding_window --n 64 --heads 2 --dim 8 --set window=5",
+        "bench attention --mixer hopfield --n 64 --heads 2 --dim 8 --set iterations=1",
+        "bench attention --mixer linear --n 64 --heads 2 --dim 8",
+        "bench attention --mixer delta_net --n 64 --heads 2 --dim 8",
+        "bench attention --mixer gau --n 64 --heads 2 --dim 8 --set chunk_size=16",
+        "bench attention --mixer bsbr --n 64 --heads 2 --dim 8 --set chunk_size=16",
         "bench attention --mixer halo_s --n 64 --heads 2 --dim 8 --whole",
         "bench train --preset nanogpt-cpu --batch-size 1 --context 16",
         "bench decode --preset nanogpt-cpu --prompt 4 --tokens 4", "bench ops softmax adamw"}) {

@@ -58,9 +58,9 @@ TaskData::TaskData(std::shared_ptr<const Task> task, std::string description, st
 
 void TaskData::read(std::int64_t index, ItemSpans item) const {
   require(index >= 0 && index < items_, "task", "there is no item {} among {}", index, items_);
-  const std::uint64_t part = part_ == TaskPart::training ? data_stream::kTaskTraining : data_stream::kTaskValidation;
+  const std::uint64_t first = part_ == TaskPart::training ? data_stream::kTaskTraining : data_stream::kTaskValidation;
   std::fill(item.y.begin(), item.y.end(), kIgnoreTarget);
-  TaskDraws draws(seed_, part + static_cast<std::uint64_t>(index));
+  TaskDraws draws(seed_, first + static_cast<std::uint64_t>(index), part_);
   task_->sample(draws, item);
 }
 

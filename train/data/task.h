@@ -11,10 +11,18 @@
 
 namespace sq {
 
+/// Which of two streams of samples, apart from each other: what is validated on was never trained on, but for a task
+/// so small that chance repeats it.
+enum class TaskPart { training, validation };
+
 /// The random numbers of one sample: a function of (seed, stream), so that any sample can be made alone.
 class TaskDraws {
  public:
-  TaskDraws(std::uint64_t seed, std::uint64_t stream) : seed_(seed), stream_(stream) {}
+  TaskDraws(std::uint64_t seed, std::uint64_t stream, TaskPart part = TaskPart::training)
+      : seed_(seed), stream_(stream), part_(part) {}
+
+  /// What the sample is for.
+  TaskPart part() const { return part_; }
 
   /// Uniform in 0 … bound-1, bound >= 1.
   std::int64_t below(std::int64_t bound);
@@ -28,6 +36,7 @@ class TaskDraws {
 
  private:
   std::uint64_t seed_, stream_, next_ = 0;
+  TaskPart part_;
 };
 
 class Task {
@@ -44,10 +53,6 @@ class Task {
  private:
   std::int64_t length_, vocab_size_;
 };
-
-/// Which of two streams of samples, apart from each other: what is validated on was never trained on, but for a task
-/// so small that chance repeats it.
-enum class TaskPart { training, validation };
 
 /// Samples of a task as a data set: item i is a function of (seed, part, i).
 class TaskData final : public Dataset {

@@ -135,6 +135,25 @@ TEST_CASE("mqar: different keys, then each of them asked once for the value that
     }
 }
 
+TEST_CASE("mqar: training may begin with fewer pairs; validation has all of them") {
+  const Json json{{"type", "mqar"}, {"vocab_size", 40}, {"pairs", 6}, {"fewest_pairs", 2}};
+  std::set<std::size_t> counts;
+  for (const Sample& s : samples(json, 30, 200)) {
+    counts.insert(s.asked().size());
+    for (const std::size_t t : s.asked()) {
+      const auto pairs = s.x.begin() + static_cast<std::ptrdiff_t>(2 * s.asked().size());
+      CHECK(t >= 2 * s.asked().size());
+      const auto key = std::find(s.x.begin(), pairs, s.x[t]);
+      REQUIRE(key != pairs);
+      CHECK(s.y[t] == key[1]);
+    }
+  }
+  CHECK(counts == std::set<std::size_t>{2, 3, 4, 5, 6});
+  for (const Sample& s : samples(json, 30, 50, 42, TaskPart::validation)) CHECK(s.asked().size() == 6);
+  CHECK(contains(refusal({{"type", "mqar"}, {"pairs", 4}, {"fewest_pairs", 5}}, 64),
+                 "task mqar: fewest_pairs is 5 but must be at most pairs, which is 4"));
+}
+
 TEST_CASE("mqar: the power law asks soon, power 1 asks anywhere") {
   const auto mean_gap = [](double power) {
     double sum = 0;
