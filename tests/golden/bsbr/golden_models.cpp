@@ -139,12 +139,13 @@ std::unique_ptr<LanguageModel> original_conversion(const BsbrFile& file, const G
 
 /// What our conversion makes of GPT-2's weights is what the library made of them.
 void compare_weights(Comparison& comparison, const BsbrFile& file, const NamedTensors& ours) {
-  for (const auto& [name, want] : from_bsbr_names(file.below("bsbr."), "golden")) {
-    const auto found = std::find_if(ours.begin(), ours.end(), [&](const auto& entry) { return entry.first == name; });
+  for (const auto& want : from_bsbr_names(file.below("bsbr."), "golden")) {
+    const auto found =
+        std::find_if(ours.begin(), ours.end(), [&](const auto& entry) { return entry.first == want.first; });
     if (found == ours.end())
-      comparison.fail(fmt::format("{} was not converted", name));
+      comparison.fail(fmt::format("{} was not converted", want.first));
     else
-      compare(comparison, Quantity::value, name, found->second, want, DType::f64);
+      compare(comparison, Quantity::value, want.first, found->second, want.second, DType::f64);
   }
 }
 
