@@ -2,6 +2,7 @@
 // added to the list is tested with its default options; more configurations may be named below.
 #include "autograd/engine.h"
 #include "ops/concat.h"
+#include "ops/elementwise.h"
 #include "ops/view.h"
 #include "tensor/cpu/threads.h"
 #include "tests/nn/mixers/mixer_cases.h"
@@ -86,6 +87,26 @@ Tensor in_steps(Mixer& mixer, const Tensor& x, const std::vector<std::int64_t>& 
   }
   CHECK(state->lengths()[0] == x.size(1));
   return concat(parts, 1);
+}
+
+double largest_of(const Tensor& x) {
+  double result = 0;
+  for (const double value : x.to_vector<double>()) result = std::max(result, std::abs(value));
+  return result;
+}
+
+/// The result for a random sequence and the gradients of all that it depends on.
+std::vector<Tensor> result_and_gradients(Device device, const MixerCase& c, const MixerContext& context) {
+  const UseDevice use(device);
+  const std::unique_ptr<Mixer> mixer = make_mixer(c, context, DType::f64);
+  const Tensor x = random_rows(1, 13, DType::f64);
+  set_requires_grad(x);
+  const Tensor y = mixer->forward(x);
+  backward(y, random_rows(1, 13, DType::f64, 10));
+  std::vector<Tensor> results{detach(y), grad(x)};
+  for (const auto& [name, tensor] : mixer->named_parameters()) results.push_back(grad(tensor));
+  for (Tensor& result : results) result = moved(result, Device{});
+  return results;
 }
 
 void fill_nan(const Tensor& x, std::int64_t b, std::int64_t begin, std::int64_t end) {
@@ -289,6 +310,14 @@ TEST_SUITE("mixer contract") {
     for_each_case([](const MixerCase& c) {
       MixerContext context = c.context();
       context.bias = true;
+      if (default_device().is_cuda()) {  // as on the CPU, where finite differences check them
+        const std::vector<Tensor> got = result_and_gradients(default_device(), c, context);
+        const std::vector<Tensor> want = result_and_gradients(Device{}, c, context);
+        double largest = 0;  // some gradients are 0 but for rounding, so that none is a measure for itself
+        for (const Tensor& t : want) largest = std::max(largest, largest_of(t));
+        for (std::size_t i = 0; i < got.size(); ++i) CHECK(largest_of(got[i] - want[i]) <= 1e-9 * largest);
+        return;
+      }
       const std::unique_ptr<Mixer> mixer = make_mixer(c, context, DType::f64);
       const Tensor x = random_rows(1, 13, DType::f64);
       set_requires_grad(x);
@@ -379,7 +408,7 @@ TEST_SUITE("mixer contract") {
         peak(length);  // lists that are kept
         return peak(length);
       };
-      const std::int64_t length = default_device().is_cuda() ? 512 : 1024;  // an emulated GPU is slow
+      const std::int64_t length = default_device().is_cuda() ? 256 : 1024;  // an emulated GPU is slow
       CHECK(settled(2 * length) < 2.3 * settled(length));
     }
     cpu::set_thread_count(threads);
