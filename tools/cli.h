@@ -52,6 +52,7 @@ void add_eval(CLI::App& app);
 void add_logits(CLI::App& app);
 void add_convert(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_compare(CLI::App& app);
 void add_profile(CLI::App& app);
 void add_summary(CLI::App& app);
 void add_info(CLI::App& app);

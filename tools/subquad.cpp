@@ -33,6 +33,7 @@ int run(int argc, char** argv) {
   sq::cli::add_logits(app);
   sq::cli::add_convert(app);
   sq::cli::add_bench(app);
+  sq::cli::add_compare(app);
   sq::cli::add_profile(app);
   sq::cli::add_summary(app);
   sq::cli::add_info(app);

@@ -13,7 +13,9 @@ double system_clock_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-std::string bar(double share) {
+}  // namespace
+
+std::string progress_bar(double share) {
   constexpr int kWidth = 24;
   const int filled = static_cast<int>(std::clamp(share, 0.0, 1.0) * kWidth);
   std::string text(kWidth, ' ');
@@ -21,8 +23,6 @@ std::string bar(double share) {
   if (filled < kWidth) text[static_cast<std::size_t>(filled)] = '>';
   return "[" + text + "]";
 }
-
-}  // namespace
 
 std::string duration_text(double seconds) {
   const auto s = static_cast<std::int64_t>(std::llround(std::clamp(seconds, 0.0, 1e15)));
@@ -45,8 +45,9 @@ std::string short_number(double value) {
 std::string progress_line(const StepReport& report, double seconds_left, int width) {
   std::string line;
   if (report.last_step > 0)
-    line = fmt::format("{} {}/{}", bar(static_cast<double>(report.step) / static_cast<double>(report.last_step)),
-                       report.step, report.last_step);
+    line =
+        fmt::format("{} {}/{}", progress_bar(static_cast<double>(report.step) / static_cast<double>(report.last_step)),
+                    report.step, report.last_step);
   else
     line = fmt::format("step {}", report.step);
   line += fmt::format("  loss {:.4f}", report.smoothed_loss);

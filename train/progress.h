@@ -14,6 +14,9 @@ namespace sq {
 /// `seconds_left` below 0 = not known.
 std::string progress_line(const StepReport& report, double seconds_left, int width);
 
+/// "[=====>     ]" for a share of 0 … 1, 26 columns wide.
+std::string progress_bar(double share);
+
 /// "47 s", "3 min 05 s", "2 h 07 min", "3 d 04 h".
 std::string duration_text(double seconds);
 /// Four characters or so: "950", "12.3k", "4.5M".

@@ -1,0 +1,165 @@
+// subquad compare: what it measures and writes, going on after a stop, and what it refuses.
+#include "nn/mixers/registry.h"
+#include "tests/tools/run_tool.h"
+#include "tools/compare_fit.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <sstream>
+
+using namespace sq;
+using namespace sq::test;
+using nlohmann::json;
+
+namespace {
+
+const std::string kTiny =
+    "compare --hidden-size 16 --heads 2 --layers 1 --vocab-size 32 --runs 1 --decode-tokens 2 --context 16 "
+    "--train-batch-size 2 --task-batch-size 2 --quiet ";
+
+std::vector<json> json_lines(const std::string& text) {
+  std::vector<json> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) lines.push_back(json::parse(line));
+  return lines;
+}
+
+/// Fields of each row, quotes as RFC 4180 says.
+std::vector<std::vector<std::string>> csv_rows(const std::string& text) {
+  std::vector<std::vector<std::string>> rows(1, {""});
+  bool quoted = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '"' && quoted && i + 1 < text.size() && text[i + 1] == '"')
+      rows.back().back() += text[++i];
+    else if (c == '"')
+      quoted = !quoted;
+    else if (c == ',' && !quoted)
+      rows.back().emplace_back();
+    else if (c == '\n' && !quoted)
+      rows.push_back({""});
+    else if (c != '\r')
+      rows.back().back() += c;
+  }
+  rows.pop_back();
+  return rows;
+}
+
+}  // namespace
+
+TEST_CASE("compare: exponents of made-up costs") {
+  using namespace sq::compare;
+  const auto fit = [](auto cost, std::vector<double> lengths) {
+    std::vector<std::pair<double, double>> points;
+    for (const double n : lengths) points.emplace_back(n, cost(n));
+    return fit_growth(points);
+  };
+  const auto square = fit([](double n) { return 3e-6 * n * n; }, {1024, 64, 256});
+  REQUIRE(square);
+  CHECK(square->exponent == doctest::Approx(2));
+  CHECK(square->r_squared == doctest::Approx(1));
+  CHECK(square->error == doctest::Approx(0));
+  CHECK(square->points == 3);
+  CHECK(square->first == 64);
+  CHECK(square->last == 1024);
+  // The larger half counts: what does not grow hides the growth of short lengths.
+  const auto offset = fit([](double n) { return 1e4 + n; }, {64, 256, 1024, 4096, 1 << 20, 1 << 22, 1 << 24, 1 << 26});
+  CHECK(offset->points == 4);
+  CHECK(offset->exponent == doctest::Approx(1).epsilon(0.01));
+  const auto constant = fit([](double) { return 7.0; }, {1, 2, 4});
+  CHECK(constant->exponent == doctest::Approx(0));
+  CHECK(constant->r_squared == doctest::Approx(1));
+  // Noise of one point: ln cost is x + (0, 0.3, 0) at x = 0, 1, 2 ln 2 units; the line then has a residual.
+  const auto noisy = fit([](double n) { return n == 2 ? 2 * std::exp(0.3) : n; }, {1, 2, 4});
+  CHECK(noisy->exponent == doctest::Approx(1));
+  CHECK(noisy->r_squared < 1);
+  CHECK(noisy->error > 0);
+  CHECK(!fit([](double n) { return n; }, {1, 2}));
+  CHECK(!fit([](double n) { return n > 2 ? n : 0; }, {1, 2, 4, 8}));
+  CHECK(growth_text(fit([](double n) { return n; }, {1, 2})) == "too few points");
+  CHECK(growth_text(square) == "N^2.00 ± 0.00 (R² 1.000, 3 points)");
+}
+
+TEST_CASE("compare: every mixer is measured, checked and trained, and the results are complete") {
+  const TemporaryFolder folder;
+  const auto out = folder.path() / "out";
+  const ToolResult result = run_tool(kTiny + "--n 8,16,24 --train 2 --json --out " + out.string());
+  CAPTURE(result.err);
+  REQUIRE(result.status == 0);
+  const std::vector<json> records = json_lines(result.out);
+  std::set<std::string> seen;
+  for (const json& record : records) {
+    const std::string mixer = record["mixer"], work = record["work"];
+    CAPTURE(record.dump());
+    CHECK(!record.contains("failed"));
+    seen.insert(mixer + " " + work + (record.contains("n") ? " " + record["n"].dump() : ""));
+    if (work == "model") CHECK(std::abs(record["excess"].get<double>()) <= 0.02);
+    if (work == "causality") CHECK(record["moved"] == 0);
+    if (work == "causality") CHECK(record["reach"] > 0);
+    if (work == "step_equals_forward" && !record.contains("skipped")) CHECK(record["equal"] == true);
+    if (work == "forward") CHECK((record["flops"] > 0 && record["peak_bytes"] > 0 && record["state_bytes"] > 0));
+    if (work == "train_step") CHECK((record["ms"] > 0 && record["min_ms"] <= record["ms"]));
+    if (work == "text") CHECK((record["val_loss"] > 0 && record["curve"].size() == 2));
+    if (work == "task") CHECK((record["accuracy"] >= 0 && record["accuracy"] <= 1));
+  }
+  for (const MixerEntry* entry : mixer_registry())
+    for (const char* work :
+         {"model", "causality", "step_equals_forward", "forward 8", "train_step 16", "decode 24", "text", "task"})
+      CHECK(seen.count(std::string(entry->name) + " " + work) == 1);
+
+  const auto rows = csv_rows(read_file(out / "results.csv"));
+  CHECK(rows.size() == records.size() + 1);
+  for (const auto& row : rows) CHECK(row.size() == rows[0].size());
+  CHECK(rows[0][0] == "mixer");
+  CHECK(rows.back()[3] == "mqar:vocab_size=64,pairs=4");
+}
+
+TEST_CASE("compare: the same command goes on, more mixers and lengths are added, other settings are refused") {
+  const TemporaryFolder folder;
+  const auto out = folder.path() / "out", file = out / "results.jsonl";
+  const std::string start = kTiny + "--mixers dense --out " + out.string();
+  REQUIRE(run_tool(start + " --n 8,16").status == 0);
+  const std::string whole = read_file(file);
+  // As after a kill in the middle of a line: the unfinished measurement is made again, the others are kept.
+  const std::size_t lines = json_lines(whole).size();
+  replace_file(file, whole.substr(0, whole.size() - 5));
+  REQUIRE(run_tool(start + " --n 8,16").status == 0);
+  std::string again = read_file(file);
+  CHECK(json_lines(again).size() == lines + 1);  // the second command
+  CHECK(again.starts_with(whole.substr(0, whole.rfind('\n', whole.size() - 2) + 1)));
+  CHECK(json_lines(again).back()["work"] == "decode");
+
+  REQUIRE(run_tool(start + " --n 8,24").status == 0);
+  CHECK(json_lines(read_file(file)).size() == lines + 1 + 1 + 3);
+  REQUIRE(run_tool(kTiny + "--mixers dense,dense+dense --n 8 --out " + out.string()).status == 0);
+  check_refused(start + " --n 8 --seed 7",
+                "holds results of other settings (seed: 42 → 7); give the same ones or another --out");
+  check_refused(start + " --n 8 --hidden-size 32", "hidden_size: 16 → 32");
+  std::filesystem::remove(out / "results.csv");
+  REQUIRE(run_tool("compare --report-only --out " + out.string()).status == 0);
+  CHECK(std::filesystem::exists(out / "results.csv"));
+}
+
+TEST_CASE("compare: bad input is refused and nothing is written") {
+  const TemporaryFolder folder;
+  const auto out = folder.path() / "out";
+  const std::string start = kTiny + "--out " + out.string() + " ";
+  check_refused(start + "--mixers dense,dens --n 8", "--mixers is 'dens' but must be one of dense, ");
+  check_refused(start + "--n 0", "--n: a length of 0 is not possible; use 1 or more");
+  check_refused(start + "--n 8,many", "--n");
+  check_refused(start + "--n 8 --heads 3 --mixers dense", "compare: dense: ");
+  check_refused(start + "--n 8 --set dense.nmu_heads=2 --mixers dense", "did you mean 'num_heads'?");
+  check_refused(start + "--n 8 --set halo.x=2 --mixers dense", "must have the form MIXER.key=value");
+  check_refused(start + "--n 8 --set dense --mixers dense", "must have the form MIXER.key=value");
+  check_refused(start + "--n 8 --data x.txt", "it is for training; give --train STEPS too");
+  check_refused(start + "--n 8 --train 2 --data /nowhere.txt", "/nowhere.txt");
+  check_refused(start + "--n 8 --task mqar", "for how long? give --train STEPS or --task-steps N");
+  check_refused(start + "--n 8 --task-steps 2 --task mqar:pairs=99", "so 4·pairs <= length");
+  check_refused(start + "--n 8 --task-steps 2 --task recall", "must be one of copy, needle, mqar");
+  check_refused(start + "--n 8 --runs 0", "--runs: 0 is not possible; use 1 or more");
+  check_refused("compare --report-only --out " + out.string(), "holds no results.jsonl");
+  CHECK(!std::filesystem::exists(out));
+  replace_file(out, "a file");
+  check_refused(start + "--n 8", "is a file; give a folder");
+}
