@@ -2,6 +2,7 @@
 #include "tools/compare_plan.h"
 #include "tools/compare_progress.h"
 #include "tools/compare_report.h"
+#include "tools/compare_summary.h"
 
 #include <csignal>
 
@@ -70,11 +71,17 @@ std::size_t run_plan(const Settings& settings, std::vector<Measurement> plan, St
   return failures;
 }
 
+void print_results(const Store& store) {
+  for (const Json& record : store.records()) print_line(record);
+  for (const Json& record : growth_records(store)) print_line(record);
+}
+
 void run(Options& o, const CLI::App& command) {
   Settings& settings = o.settings;
   if (o.report_only) {
     const Store store = Store::read(o.out);
     write_report(o.out, store);
+    if (settings.common.json) print_results(store);
     say(settings.common, "the report is in {}/report.html", o.out);
     return;
   }
@@ -89,8 +96,7 @@ void run(Options& o, const CLI::App& command) {
   std::signal(SIGTERM, request_stop);
   const std::size_t failures = run_plan(settings, plan, store);
   write_report(o.out, store);
-  if (settings.common.json)
-    for (const Json& record : store.records()) print_line(record);
+  if (settings.common.json) print_results(store);
   if (stop_requested)
     say(settings.common, "stopped; what is finished is in {} and is not measured again by the same command", o.out);
   else

@@ -1,11 +1,17 @@
 #include "tools/compare_report.h"
 
 #include "tensor/file.h"
+#include "tools/compare_figures.h"
+#include "tools/compare_page.h"
 
 namespace sq::compare {
 
 void write_report(const std::filesystem::path& folder, const Store& store) {
-  replace_file(folder / "results.csv", csv(store.records()));
+  std::vector<Json> records = store.records();
+  for (Json& fit : growth_records(store)) records.push_back(std::move(fit));
+  replace_file(folder / "results.csv", csv(records));
+  replace_file(folder / "report.html", report_page(store));
+  replace_file(folder / "report.svg", figures_picture(store));
 }
 
 }  // namespace sq::compare

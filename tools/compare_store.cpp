@@ -90,7 +90,7 @@ Store Store::open(const std::filesystem::path& folder, const Json& settings) {
                 "'{}' is a file; give a folder", folder.string());
   const std::filesystem::path path = folder / kFile;
   Store store;
-  const bool begun = std::filesystem::exists(path) && std::filesystem::file_size(path) > 0;
+  const bool begun = std::filesystem::exists(path) && read_file(path).find('\n') != std::string::npos;
   if (begun) {
     store.load(path);
     const std::vector<std::string> changes = differences(store.settings_, settings);
@@ -103,7 +103,7 @@ Store Store::open(const std::filesystem::path& folder, const Json& settings) {
     require_input(!error, "--out", "'{}' cannot be made: {}", folder.string(), error.message());
   }
   store.path_ = path;
-  store.file_.open(path, std::ios::app);
+  store.file_.open(path, begun ? std::ios::app : std::ios::trunc);
   require(store.file_.good(), "compare", "'{}' cannot be written", path.string());
   if (!begun) {
     Json line{{"work", "settings"}};

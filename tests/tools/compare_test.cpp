@@ -1,12 +1,17 @@
 // subquad compare: what it measures and writes, going on after a stop, and what it refuses.
 #include "nn/mixers/registry.h"
 #include "tests/tools/run_tool.h"
+#include "tools/compare_axis.h"
 #include "tools/compare_fit.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <set>
+#include <signal.h>
 #include <sstream>
+#include <thread>
+#include <unistd.h>
 
 using namespace sq;
 using namespace sq::test;
@@ -46,7 +51,49 @@ std::vector<std::vector<std::string>> csv_rows(const std::string& text) {
   return rows;
 }
 
+/// Every tag is closed in order, attributes are quoted, and & begins an entity.
+void check_well_formed(const std::string& xml) {
+  std::vector<std::string> open;
+  for (std::size_t at = 0; at < xml.size(); ++at) {
+    if (xml[at] == '&') CHECK(xml.find(';', at) - at < 8);
+    if (xml[at] != '<') continue;
+    const std::size_t end = xml.find('>', at);
+    REQUIRE(end != std::string::npos);
+    const std::string tag = xml.substr(at + 1, end - at - 1);
+    CHECK(tag.find('<') == std::string::npos);
+    CHECK(std::count(tag.begin(), tag.end(), '"') % 2 == 0);
+    const std::string name = tag.substr(tag[0] == '/' ? 1 : 0, tag.find_first_of(" />", 1) - (tag[0] == '/' ? 1 : 0));
+    if (tag[0] == '/') {
+      REQUIRE(!open.empty());
+      CHECK(open.back() == tag.substr(1));
+      open.pop_back();
+    } else if (tag.back() != '/') {
+      open.push_back(name);
+    }
+    at = end;
+  }
+  CHECK(open.empty());
+}
+
+std::string without(std::string text, const std::string& part) {
+  for (std::size_t at; (at = text.find(part)) != std::string::npos;) text.erase(at, part.size());
+  return text;
+}
+
 }  // namespace
+
+TEST_CASE("compare: labels stand apart and stay inside where they can") {
+  using sq::compare::spread;
+  CHECK(spread({10, 50, 90}, 12, 0, 100) == std::vector<double>{10, 50, 90});
+  CHECK(spread({50, 50, 51}, 10, 0, 100) == std::vector<double>{50, 60, 70});
+  CHECK(spread({99, 98, 20}, 10, 0, 100) == std::vector<double>{100, 90, 20});
+  CHECK(sq::compare::written(0.0123, sq::compare::Unit::milliseconds) == "12.3 µs");
+  CHECK(sq::compare::written(1500, sq::compare::Unit::milliseconds) == "1.5 s");
+  CHECK(sq::compare::written(2'500'000, sq::compare::Unit::bytes) == "2.5 MB");
+  const sq::compare::Axis axis({64, 4096}, true, 0, 100);
+  CHECK(axis.pixel(512) == doctest::Approx(50));
+  for (const double tick : axis.ticks()) CHECK(axis.holds(tick));
+}
 
 TEST_CASE("compare: exponents of made-up costs") {
   using namespace sq::compare;
@@ -112,7 +159,25 @@ TEST_CASE("compare: every mixer is measured, checked and trained, and the result
   CHECK(rows.size() == records.size() + 1);
   for (const auto& row : rows) CHECK(row.size() == rows[0].size());
   CHECK(rows[0][0] == "mixer");
-  CHECK(rows.back()[3] == "mqar:vocab_size=64,pairs=4");
+  CHECK(std::any_of(rows.begin(), rows.end(), [](const auto& row) { return row[3] == "mqar:vocab_size=64,pairs=4"; }));
+
+  const std::string page = read_file(out / "report.html"), drawing = read_file(out / "report.svg");
+  for (const char* reference : {"http", "src=", "href", "url(", "@import", "<script", "<link", "<img"})
+    CHECK(page.find(reference) == std::string::npos);
+  CHECK(without(drawing, "http://www.w3.org/2000/svg").find("http") == std::string::npos);
+  check_well_formed(drawing);
+  for (std::size_t begin = 0; (begin = page.find("<svg", begin)) != std::string::npos; ++begin)
+    check_well_formed(page.substr(begin, page.find("</svg>", begin) + 6 - begin));
+  check_well_formed(page.substr(page.find("<body>"), page.find("</body>") + 7 - page.find("<body>")));
+  for (const MixerEntry* entry : mixer_registry())
+    for (const std::string& text : {page, drawing})
+      CHECK(text.find(">" + std::string(entry->name)) != std::string::npos);
+  for (const char* title : {"Forward pass", "Training step", "Decoding", "Memory of a training step", "Decoding state",
+                            "Loss on text", "needle", "mqar:vocab_size=64,pairs=4"})
+    for (const std::string& text : {page, drawing}) CHECK(text.find(title) != std::string::npos);
+  CHECK(page.find("subquad compare --mixers") == std::string::npos);
+  CHECK(page.find("<code>subquad compare --n 8 16 24") != std::string::npos);
+  CHECK(page.find("prefers-color-scheme:dark") != std::string::npos);
 }
 
 TEST_CASE("compare: the same command goes on, more mixers and lengths are added, other settings are refused") {
@@ -139,6 +204,31 @@ TEST_CASE("compare: the same command goes on, more mixers and lengths are added,
   std::filesystem::remove(out / "results.csv");
   REQUIRE(run_tool("compare --report-only --out " + out.string()).status == 0);
   CHECK(std::filesystem::exists(out / "results.csv"));
+}
+
+TEST_CASE("compare: a comparison that is interrupted reports what it has, and goes on") {
+  const TemporaryFolder folder;
+  const auto out = folder.path() / "out", file = out / "results.jsonl";
+  const std::string command =
+      kTiny + "--mixers dense --n 8 --train 1000000 --task needle --task-steps 1 --out " + out.string();
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::execl("/bin/sh", "sh", "-c", fmt::format("exec '{}' {} >/dev/null 2>&1", SUBQUAD_TOOL, command).c_str(), nullptr);
+    ::_exit(127);
+  }
+  const auto finished = [&]() -> std::ptrdiff_t {
+    if (!std::filesystem::exists(file)) return 0;
+    const std::string text = read_file(file);
+    return std::count(text.begin(), text.end(), '\n');
+  };
+  for (int wait = 0; wait < 3000 && finished() < 8; ++wait) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  ::kill(child, SIGINT);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 0));
+  CHECK(finished() == 8);  // settings, command, three of the model and three of one length
+  CHECK(read_file(out / "report.html").find("Forward pass") != std::string::npos);
+  CHECK(read_file(out / "report.html").find("Loss on text") == std::string::npos);
 }
 
 TEST_CASE("compare: bad input is refused and nothing is written") {
