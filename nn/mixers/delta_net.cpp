@@ -36,6 +36,8 @@ void DeltaNetConfig::adapt_defaults(const Json& given) {
 void DeltaNetConfig::validate(std::string_view path) const {
   require_input(!faithful || beta == DeltaBeta::constant, "config",
                 "{} is \"learned\" but must be constant in the faithful form", join_path(path, "beta"));
+  require_input(!faithful || !output_norm, "config", "{} is true but the faithful form has no norm; leave it out",
+                join_path(path, "output_norm"));
   require_input(!faithful || conv_size == 0, "config",
                 "{} is {} but the faithful form has no convolutions; leave it out", join_path(path, "conv_size"),
                 conv_size);
@@ -55,6 +57,7 @@ NamedShapes DeltaNetConfig::parameters(const MixerContext& context) const {
     shapes.emplace_back("b_proj.weight", Shape{num_heads, context.hidden_size});
     if (context.bias) shapes.emplace_back("b_proj.bias", Shape{num_heads});
   }
+  if (output_norm) shapes.emplace_back("o_norm.weight", Shape{plan(context).head_dim});
   return shapes;
 }
 
@@ -93,6 +96,10 @@ DeltaNetMixer::DeltaNetMixer(const DeltaNetConfig& config, const MixerContext& c
     b_proj_ = std::make_unique<Linear>(context.hidden_size, config.num_heads, context.bias, init);
     add_module("b_proj", *b_proj_);
   }
+  if (config.output_norm) {
+    o_norm_ = std::make_unique<HeadNorm>(config.plan(context).head_dim, init);
+    add_module("o_norm", *o_norm_);
+  }
   add_module("dropout", dropout_);
 }
 
@@ -115,7 +122,7 @@ Tensor DeltaNetMixer::run(const Tensor& x, const HeadTriple& heads, const Tensor
     result = delta_rule(q, k, v, share, {.scale = 1, .first_state = memory});
   }
   memory = result.state;
-  return dropout_.forward(attn_.output(cast(result.y, heads.v.dtype())));
+  return dropout_.forward(attn_.output(cast(o_norm_ ? o_norm_->forward(result.y) : result.y, heads.v.dtype())));
 }
 
 Tensor DeltaNetMixer::mix(const Tensor& x, const Padding& padding) {

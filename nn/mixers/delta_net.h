@@ -21,6 +21,8 @@
 // to D different keys a head are recalled exactly. Take it for recall and for tracking what changes over long streams,
 // and as the cheap layers of a hybrid.
 //
+// `output_norm` scales each head's result (nn/mixers/head_norm.h), which deep models train better with.
+//
 // With `conv_size` W > 0 a short convolution and silu come before all this (nn/mixers/convolved_heads.h); β is made
 // from x itself.
 //
@@ -31,6 +33,7 @@
 #include "nn/fields.h"
 #include "nn/mixers/attention.h"
 #include "nn/mixers/convolved_heads.h"
+#include "nn/mixers/head_norm.h"
 #include "nn/mixers/mixer.h"
 
 #include <memory>
@@ -48,6 +51,7 @@ struct DeltaNetConfig {
   double beta_value = 0.9;
   bool negative_eigenvalues = false;
   std::int64_t conv_size = 0;
+  bool output_norm = false;
   bool faithful = false;
 
   static constexpr auto fields() {
@@ -60,6 +64,7 @@ struct DeltaNetConfig {
         field("negative_eigenvalues", &C::negative_eigenvalues, "learned shares reach from 0 to 2, not only to 1"),
         field("conv_size", &C::conv_size,
               "positions that q, k and v of each are mixed from first; 0 = none, 4 is usual", {.min = 0, .max = 16}),
+        field("output_norm", &C::output_norm, "scale each head's result to unit root mean square, with a learned gain"),
         field("faithful", &C::faithful, "what the BSBR library 0.1.2 computes, position by position"),
     };
   }
@@ -92,7 +97,8 @@ class DeltaNetState : public MixerState {
   ConvolutionTails tails_;
 };
 
-/// Parameters attn.{q,k,v,o}_proj, where asked {q,k,v}_conv and, where β is learned, b_proj [H,C]. Dropout acts on the
+/// Parameters attn.{q,k,v,o}_proj, where asked {q,k,v}_conv and, where β is learned, b_proj [H,C], where asked
+/// o_norm.weight. Dropout acts on the
 /// result.
 class DeltaNetMixer : public Mixer {
  public:
@@ -115,7 +121,8 @@ class DeltaNetMixer : public Mixer {
   MixerContext context_;
   Attention attn_;
   ConvolvedHeads heads_;
-  std::unique_ptr<Linear> b_proj_;  // null where β is constant
+  std::unique_ptr<Linear> b_proj_;    // null where β is constant
+  std::unique_ptr<HeadNorm> o_norm_;  // null unless asked for
   Dropout dropout_;
 };
 

@@ -51,6 +51,8 @@ void LinearConfig::validate(std::string_view path) const {
   require_input(!faithful || feature_map == FeatureKind::identity, "config",
                 "{} is \"{}\" but the faithful form has no features; leave it out", join_path(path, "feature_map"),
                 name_of(feature_map));
+  require_input(!faithful || !output_norm, "config", "{} is true but the faithful form has no norm; leave it out",
+                join_path(path, "output_norm"));
   require_input(!faithful || conv_size == 0, "config",
                 "{} is {} but the faithful form has no convolutions; leave it out", join_path(path, "conv_size"),
                 conv_size);
@@ -82,6 +84,7 @@ NamedShapes LinearConfig::parameters(const MixerContext& context) const {
   for (const std::string_view side : {"q_map.", "k_map."})
     for (const auto& [name, shape] : feature_parameters(features(), plan(context).head_dim))
       shapes.emplace_back(std::string(side) + name, shape);
+  if (output_norm) shapes.emplace_back("o_norm.weight", Shape{plan(context).head_dim});
   return shapes;
 }
 
@@ -141,6 +144,10 @@ LinearMixer::LinearMixer(const LinearConfig& config, const MixerContext& context
     add_module("q_map", *q_map_);
     add_module("k_map", *k_map_);
   }
+  if (config.output_norm) {
+    o_norm_ = std::make_unique<HeadNorm>(config.plan(context).head_dim, init);
+    add_module("o_norm", *o_norm_);
+  }
   add_module("dropout", dropout_);
 }
 
@@ -188,7 +195,7 @@ LinearMixer::Read LinearMixer::read_faithful(const Rows& rows, const Tensor& sum
 }
 
 Tensor LinearMixer::output(const Tensor& heads, DType dtype) const {
-  return dropout_.forward(attn_.output(cast(heads, dtype)));
+  return dropout_.forward(attn_.output(cast(o_norm_ ? o_norm_->forward(heads) : heads, dtype)));
 }
 
 Tensor LinearMixer::mix(const Tensor& x, const Padding& padding) {

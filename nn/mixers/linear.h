@@ -17,6 +17,8 @@
 // is mixed with all the others (Schlag et al. 2021, section 4.1); delta_net mends that at the same size. Take it for
 // long streams in which averages over the past suffice, and as the cheap layers of a hybrid.
 //
+// Without `normalise` results grow with t; `output_norm` brings them back to one size (nn/mixers/head_norm.h).
+//
 // With `conv_size` W > 0 a short convolution and silu come before all this (nn/mixers/convolved_heads.h).
 //
 // `faithful` computes what the BSBR library 0.1.2 computes under this name, where the outer product became an inner
@@ -29,6 +31,7 @@
 #include "nn/fields.h"
 #include "nn/mixers/attention.h"
 #include "nn/mixers/convolved_heads.h"
+#include "nn/mixers/head_norm.h"
 #include "nn/mixers/mixer.h"
 
 #include <memory>
@@ -43,6 +46,7 @@ struct LinearConfig {
   std::int64_t random_features = 64;
   bool normalise = true;
   std::int64_t conv_size = 0;
+  bool output_norm = false;
   bool faithful = false;
 
   static constexpr auto fields() {
@@ -58,6 +62,7 @@ struct LinearConfig {
               "divide by the sum of weights; only for maps whose products are never negative, and then the default"),
         field("conv_size", &C::conv_size,
               "positions that q, k and v of each are mixed from first; 0 = none, 4 is usual", {.min = 0, .max = 16}),
+        field("output_norm", &C::output_norm, "scale each head's result to unit root mean square, with a learned gain"),
         field("faithful", &C::faithful, "what the BSBR library 0.1.2 computes: one running number a head"),
     };
   }
@@ -99,8 +104,8 @@ class LinearState : public MixerState {
   ConvolutionTails tails_;
 };
 
-/// Parameters attn.{q,k,v,o}_proj, then where asked {q,k,v}_conv, then those of the feature maps, q_map.* and k_map.*.
-/// Dropout acts on the result.
+/// Parameters attn.{q,k,v,o}_proj, then where asked {q,k,v}_conv, then those of the feature maps, q_map.* and k_map.*,
+/// then where asked o_norm.weight. Dropout acts on the result.
 class LinearMixer : public Mixer {
  public:
   LinearMixer(const LinearConfig& config, const MixerContext& context, Initializer& init);
@@ -126,6 +131,7 @@ class LinearMixer : public Mixer {
   Attention attn_;
   ConvolvedHeads heads_;
   std::unique_ptr<FeatureMap> q_map_, k_map_;  // null in the faithful form
+  std::unique_ptr<HeadNorm> o_norm_;           // null unless asked for
   Dropout dropout_;
 };
 

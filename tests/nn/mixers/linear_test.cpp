@@ -189,6 +189,17 @@ TEST_CASE("a short convolution on q, k and v lets a position be written under it
   for (std::size_t c = 0; c < 16; ++c) CHECK(last[c] == doctest::Approx(c == 9 ? 64000 : 0));
 }
 
+TEST_CASE("an output norm keeps the size of sums that grow") {
+  const std::unique_ptr<Mixer> mixer = bare({{"feature_map", "identity"}, {"output_norm", true}});
+  Tensor gain;
+  for (const auto& [name, tensor] : mixer->named_parameters())
+    if (name == "o_norm.weight") gain = tensor;
+  REQUIRE(gain.defined());
+  fill_(gain, 2);
+  const std::vector<Row> rows = rows_of(mixer->forward(random_rows(1, 60, DType::f64)));
+  for (const Row& row : rows) CHECK(dot(row, row) / 16 == doctest::Approx(4).epsilon(1e-3));
+}
+
 TEST_CASE("options of linear attention are checked") {
   const MixerEntry& entry = find_mixer("linear");
   CHECK(entry.normalise({{"feature_map", "silu"}}, "mixer")["normalise"] == false);
@@ -204,6 +215,8 @@ TEST_CASE("options of linear attention are checked") {
   CHECK_THROWS_WITH_AS(entry.normalise({{"conv_size", 4}, {"faithful", true}}, "mixer"),
                        "config: mixer.conv_size is 4 but the faithful form has no convolutions; leave it out",
                        UsageError);
+  CHECK_THROWS_WITH_AS(entry.normalise({{"output_norm", true}, {"faithful", true}}, "mixer"),
+                       "config: mixer.output_norm is true but the faithful form has no norm; leave it out", UsageError);
   CHECK_THROWS_AS(entry.normalise({{"feature_map", "gauss"}}, "mixer"), UsageError);
   const auto check = [](const Json& options) {
     const MixerCase c = linear_case(options);
