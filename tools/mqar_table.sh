@@ -18,9 +18,10 @@ before='{"type": "sliding_window", "num_heads": 1, "window": 1}'
 mixers() {
   cat <<TABLE
 dense|[$before, {"type": "dense", "num_heads": 1, "num_kv_heads": 1}]
+hopfield, temperature 0.5|[$before, {"type": "hopfield", "num_heads": 1, "temperature": 0.5}]
 hopfield, 1 iteration|[$before, {"type": "hopfield", "num_heads": 1, "iterations": 1}]
-halo_s, window 32|[$before, {"type": "halo_s", "num_heads": 1, "num_kv_heads": 1, "num_globals": 0, "local_window": 32}]
-sliding_window, window 32|[$before, {"type": "sliding_window", "num_heads": 1, "window": 32}]
+halo_s, window 64|[$before, {"type": "halo_s", "num_heads": 1, "num_kv_heads": 1, "num_globals": 0, "local_window": 64}]
+sliding_window, window 64|[$before, {"type": "sliding_window", "num_heads": 1, "window": 64}]
 bsbr, chunk 32|[$before, {"type": "bsbr", "num_heads": 1, "chunk_size": 32}]
 gau, chunk 32|[$before, {"type": "gau", "expansion_factor": 1, "chunk_size": 32}]
 linear|{"type": "linear", "num_heads": 1, "conv_size": 4}
