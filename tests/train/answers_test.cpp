@@ -68,7 +68,7 @@ TEST_CASE("right answers are counted where something is asked") {
   CHECK(count_right_answers(model, ids, Tensor::from(targets, {2, 4})) == 2);
 }
 
-TEST_CASE("a small dense model learns associative recall, and says so") {
+TEST_CASE("a small dense model learns associative recall, and says so" * doctest::test_suite("cpu")) {
   LanguageModel model = tiny_model(16);
   const TaskConfig task =
       TaskConfig::from_json({{"type", "mqar"}, {"vocab_size", 16}, {"pairs", 2}, {"random_filler", false}}, "task");
