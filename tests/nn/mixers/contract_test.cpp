@@ -19,14 +19,15 @@ namespace {
 /// Configurations that can decode; where a mixer has none here, its defaults.
 std::vector<MixerCase> cases() {
   const std::multimap<std::string_view, Json> configurations = {
-      {"bsbr", {{"num_heads", 2}, {"chunk_size", 8}, {"gate", "one"}}},
-      {"bsbr", {{"num_heads", 2}, {"head_dim", 6}, {"chunk_size", 5}, {"retriever", "prev"}, {"state_norm", "none"}}},
-      {"bsbr", {{"num_heads", 4}, {"chunk_size", 4}, {"retriever", "token"}, {"compression_factor", 3}}},
+      {"bsbr", {{"num_heads", 2}, {"head_dim", 4}, {"chunk_size", 8}, {"gate", "one"}}},
+      {"bsbr", {{"num_heads", 1}, {"head_dim", 6}, {"chunk_size", 5}, {"retriever", "prev"}, {"state_norm", "none"}}},
+      {"bsbr",
+       {{"num_heads", 2}, {"head_dim", 2}, {"chunk_size", 4}, {"retriever", "token"}, {"compression_factor", 3}}},
       {"delta_net", {{"num_heads", 2}, {"negative_eigenvalues", true}, {"conv_size", 4}, {"output_norm", true}}},
       {"delta_net", {{"num_heads", 4}, {"faithful", true}}},
       {"dense", {{"num_heads", 4}, {"num_kv_heads", 2}}},
       {"dense", {{"num_heads", 3}, {"num_kv_heads", 1}, {"head_dim", 6}}},
-      {"gau", {{"chunk_size", 8}}},
+      {"gau", {{"chunk_size", 8}, {"expansion_factor", 1}}},
       {"gau", {{"chunk_size", 5}, {"expansion_factor", 1}, {"scaled", false}}},
       {"halo_s",
        {{"num_heads", 4}, {"num_kv_heads", 2}, {"local_window", 8}, {"dilated_offsets", {1, 2}}, {"num_random", 2}}},
