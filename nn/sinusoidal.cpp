@@ -24,7 +24,8 @@ void SinusoidalPositions::grow(std::int64_t count) {
   const std::int64_t rows = std::min(limit_, std::max(count, 2 * size()));
   std::vector<double> values(static_cast<std::size_t>(rows * width_));
   for (std::int64_t column = 0; column < width_; ++column) {
-    const double frequency = std::pow(base_, -static_cast<double>(column / 2 * 2) / static_cast<double>(width_));
+    const std::int64_t even = column - column % 2;  // 2k
+    const double frequency = std::pow(base_, -static_cast<double>(even) / static_cast<double>(width_));
     for (std::int64_t p = 0; p < rows; ++p) {
       const double angle = static_cast<double>(p) * frequency;
       values[static_cast<std::size_t>(p * width_ + column)] = column % 2 == 0 ? std::sin(angle) : std::cos(angle);

@@ -211,9 +211,11 @@ class Conversion {
     }
   }
 
-  void put_mean(const std::string& prefix, const std::string& to, const std::string& a, const std::string& b) {
-    for (const std::string part : {".weight", ".bias"})
-      put(prefix + to + part, mul(add(by_name_.at(prefix + a + part), by_name_.at(prefix + b + part)), 0.5));
+  void put_mean(const std::string& prefix, std::string_view to, std::string_view a, std::string_view b) {
+    for (const char* part : {"weight", "bias"}) {
+      const auto named = [&](std::string_view module) { return fmt::format("{}{}.{}", prefix, module, part); };
+      put(named(to), mul(add(by_name_.at(named(a)), by_name_.at(named(b))), 0.5));
+    }
   }
 
   const Gpt2Config& config_;

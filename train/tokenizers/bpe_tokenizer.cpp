@@ -170,7 +170,7 @@ BpeTokenizer BpeTokenizer::from_json(const Json& json, std::string_view where) {
 
 Json BpeTokenizer::to_json() const {
   Json merges = Json::array();
-  for (const auto& [left, right] : vocabulary_.merges) merges.push_back(left + " " + right);
+  for (const auto& [left, right] : vocabulary_.merges) merges.push_back(fmt::format("{} {}", left, right));
   return {{"kind", "bpe"}, {"tokens", vocabulary_.tokens}, {"merges", merges}, {"special", vocabulary_.special}};
 }
 
