@@ -28,11 +28,11 @@ RunConfig bench_config(const BenchModelOptions& options) {
   return config;
 }
 
-Tensor random_ids(std::int64_t batch, std::int64_t tokens, std::int64_t vocab_size) {
+Tensor random_ids(std::int64_t batch, std::int64_t tokens, std::int64_t vocab_size, std::uint64_t stream) {
   std::vector<std::int64_t> ids;
   for (std::int64_t i = 0; i < batch * tokens; ++i)
     ids.push_back(static_cast<std::int64_t>(
-        random_below(1, 0, static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(vocab_size))));
+        random_below(1, stream, static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(vocab_size))));
   return Tensor::from(ids, {batch, tokens});
 }
 
@@ -59,7 +59,7 @@ TrainingBench::TrainingBench(const BenchModelOptions& o, std::int64_t tokens, co
       dtype_(o.bench.common.options().dtype),
       optimizer_(model, {.weight_decay = config.training.weight_decay}),
       ids_(random_ids(batch, context, config.model.vocab_size)),
-      targets_(random_ids(batch, context, config.model.vocab_size)) {
+      targets_(random_ids(batch, context, config.model.vocab_size, 1)) {
   step();
   const double uniform = std::log(static_cast<double>(config.model.vocab_size));
   require(std::isfinite(loss_) && std::abs(loss_ - uniform) < 0.25 * uniform + 0.5, "bench train",

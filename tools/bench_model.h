@@ -20,8 +20,8 @@ struct BenchModelOptions {
 void add_model_flags(CLI::App& command, BenchModelOptions& options);
 /// The preset with its settings, checked, vocab_size filled in.
 RunConfig bench_config(const BenchModelOptions& options);
-/// i64 [batch,tokens], uniform over the vocabulary.
-Tensor random_ids(std::int64_t batch, std::int64_t tokens, std::int64_t vocab_size);
+/// i64 [batch,tokens], uniform over the vocabulary; other ones for another stream.
+Tensor random_ids(std::int64_t batch, std::int64_t tokens, std::int64_t vocab_size, std::uint64_t stream = 0);
 
 /// A model in training, on one batch of random tokens.
 class TrainingBench {

@@ -1,6 +1,7 @@
 // subquad bench ops: single operations at the shapes of a small language model, forward and with backward.
 #include "autograd/engine.h"
 #include "ops/adamw.h"
+#include "ops/block_linear_attention.h"
 #include "ops/block_retrieval.h"
 #include "ops/cast.h"
 #include "ops/concat.h"
@@ -231,9 +232,18 @@ std::vector<Case> attention_cases() {
   std::vector<std::uint8_t> earlier;  // 1 where the column is before the row
   for (std::int64_t i = 0; i < kBlocks; ++i)
     for (std::int64_t j = 0; j < kBlocks; ++j) earlier.push_back(j < i ? 1 : 0);
+  std::vector<float> blocks_before;  // 1 where the column is in an earlier block of 128
+  for (std::int64_t i = 0; i < kRows; ++i)
+    for (std::int64_t j = 0; j < kRows; ++j) blocks_before.push_back(j / 128 < i / 128 ? 1.0f : 0.0f);
+  const Tensor before = Tensor::from(blocks_before, {kRows, kRows});
   const Tensor visible = Tensor::from(earlier, {kBlocks, kBlocks});
   const double memory = kHeads * kHeadWidth * kHeadWidth;
   return {
+      {"block_linear_attention",
+       {q, k, v},
+       [=] { return block_linear_attention(q, k, v, 128); },
+       [=] { return matmul(mul(matmul(q, transpose(k, 2, 3)), before), v); },
+       {.flops = 4.0 * kRows * kWidth * kHeadWidth, .bytes = 16.0 * kRows * kWidth}},
       {"block_retrieval",
        {q, r, h, states},
        [=] { return block_retrieval(q, r, h, states, kBlock); },
