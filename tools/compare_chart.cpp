@@ -108,7 +108,7 @@ std::string draw_lines(const Chart& chart, double width, double height) {
 }
 
 std::string draw_bars(const Chart& chart, double width, double height) {
-  const double left = widest_label(chart) + 30, right = width - 48, bottom = height - kBottom;
+  const double left = widest_label(chart) + 30, right = width - 64, bottom = height - kBottom;
   const double row =
       std::min(30.0, (bottom - kTop) / static_cast<double>(std::max<std::size_t>(1, chart.series.size())));
   const double end = kTop + row * static_cast<double>(chart.series.size());

@@ -65,7 +65,7 @@ Json check_steps(const Settings& settings, const Contender& contender, const Sto
   const EvalMode evaluation(*model);
   const NoGrad unrecorded;
   const DType dtype = settings.common.options().dtype;
-  const Autocast precision(dtype);
+  if (is_half(dtype)) model->hold_matrices_in(dtype);  // as decoding does
   const Tensor ids = random_ids(settings, settings.batch_size, kTokens);
   const Tensor whole = model->forward(ids);
   const auto state = model->make_state(settings.batch_size, kTokens);

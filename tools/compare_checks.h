@@ -11,7 +11,7 @@ namespace sq::compare {
 Json check_causality(const Settings& settings, const Contender& contender, const Stop& stop);
 
 /// Reads 48 tokens whole, and in steps of 20, 1, 1, …: {tokens, relative_error, equal}, the largest difference of
-/// logits over the largest logit, and whether it is at most 1e-3 (1e-1 for 16-bit products). {"skipped": reason} where
+/// logits over the largest logit, and whether it is at most 1e-3 (1e-1 for 16-bit matrices). {"skipped": reason} where
 /// a contender cannot decode.
 Json check_steps(const Settings& settings, const Contender& contender, const Stop& stop);
 

@@ -52,14 +52,14 @@ std::string excuse(const Json* record) {
 
 std::string growth_cell(const std::optional<Growth>& fit) {
   if (!fit) return "<span class=\"note\">too few points</span>";
-  return fmt::format("N<sup>{:.2f}</sup> ± {:.2f} <span class=\"note\">R² {:.3f}, {} points</span>", fit->exponent,
+  return fmt::format("N<sup>{:.2f}</sup> ± {:.2f}<br><span class=\"note\">R² {:.3f}, {} points</span>", fit->exponent,
                      fit->error, fit->r_squared, fit->points);
 }
 
 std::string causality_cell(const Json* record) {
   if (const std::string text = excuse(record); !text.empty()) return text;
   const double moved = number(record, "moved").value_or(0), pairs = number(record, "pairs").value_or(0);
-  if (moved == 0) return fmt::format("causal <span class=\"note\">0 of {:.0f}</span>", pairs);
+  if (moved == 0) return fmt::format("causal<br><span class=\"note\">0 of {:.0f}</span>", pairs);
   return fmt::format("<span class=\"bad\">{:.0f} of {:.0f} leak, by up to {:.2g}</span>", moved, pairs,
                      number(record, "max_change").value_or(0));
 }
@@ -84,7 +84,7 @@ std::string summary_table(const Store& store) {
     const Json* model = store.find({mixer, "model"});
     Cells row{name_cell(i, mixer)};
     row.push_back(cell(number(model, "parameters"), Unit::tokens) +
-                  fmt::format(" <span class=\"note\">{:+.1f} %</span>", 100 * number(model, "excess").value_or(0)));
+                  fmt::format("<br><span class=\"note\">{:+.1f} %</span>", 100 * number(model, "excess").value_or(0)));
     row.push_back(cell(number(model, "feed_forward_width"), Unit::tokens));
     row.push_back(causality_cell(store.find({mixer, "causality"})));
     row.push_back(steps_cell(store.find({mixer, "step_equals_forward"})));
