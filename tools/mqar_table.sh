@@ -22,8 +22,8 @@ hopfield, temperature 0.5|[$before, {"type": "hopfield", "num_heads": 1, "temper
 hopfield, 1 iteration|[$before, {"type": "hopfield", "num_heads": 1, "iterations": 1}]
 halo_s, window 64|[$before, {"type": "halo_s", "num_heads": 1, "num_kv_heads": 1, "num_globals": 0, "local_window": 64}]
 sliding_window, window 64|[$before, {"type": "sliding_window", "num_heads": 1, "window": 64}]
-bsbr, chunk 32|[$before, {"type": "bsbr", "num_heads": 1, "chunk_size": 32}]
-gau, chunk 32|[$before, {"type": "gau", "expansion_factor": 1, "chunk_size": 32}]
+bsbr, chunk 64|[$before, {"type": "bsbr", "num_heads": 1, "chunk_size": 64}]
+gau, chunk 64|[$before, {"type": "gau", "expansion_factor": 1, "chunk_size": 64}]
 linear|{"type": "linear", "num_heads": 1, "conv_size": 4}
 delta_net|{"type": "delta_net", "num_heads": 1, "conv_size": 4}
 linear and dense|[{"type": "linear", "num_heads": 1, "conv_size": 4}, {"type": "dense", "num_heads": 1, "num_kv_heads": 1}]
