@@ -11,6 +11,8 @@ AttentionPlan plan(const DenseConfig& config, const MixerContext& context) {
 
 }  // namespace
 
+void DenseConfig::adapt_defaults(const Json& given) { default_kv_heads(given, num_kv_heads); }
+
 void DenseConfig::validate(std::string_view path) const { check_head_groups(num_heads, num_kv_heads, path); }
 
 void DenseConfig::check(const MixerContext& context, std::string_view path) const {

@@ -17,8 +17,8 @@ struct DenseConfig {
   static constexpr auto fields() {
     return std::tuple{
         field("num_heads", &DenseConfig::num_heads, "query heads", {.min = 1, .max = 1 << 12}),
-        field("num_kv_heads", &DenseConfig::num_kv_heads, "key/value heads; num_heads must be a multiple",
-              {.min = 1, .max = 1 << 12}),
+        field("num_kv_heads", &DenseConfig::num_kv_heads,
+              "key/value heads; num_heads must be a multiple; where left out, as many", {.min = 1, .max = 1 << 12}),
         field("head_dim", &DenseConfig::head_dim, "features per head; 0 = hidden_size / num_heads",
               {.min = 0, .max = 1 << 12}),
         field("causal", &DenseConfig::causal, "position t sees positions <= t only"),
@@ -28,6 +28,7 @@ struct DenseConfig {
   /// D, with the rule behind 0 applied.
   std::int64_t head_size(std::int64_t hidden_size) const { return head_dim > 0 ? head_dim : hidden_size / num_heads; }
 
+  void adapt_defaults(const Json& given);
   // Throw UsageError; see MixerEntry.
   void validate(std::string_view path) const;
   void check(const MixerContext& context, std::string_view path) const;
