@@ -1,8 +1,8 @@
 // subquad compare: mixers on the same work, measured, checked and trained side by side.
-#include "tools/compare_plan.h"
-#include "tools/compare_progress.h"
-#include "tools/compare_report.h"
-#include "tools/compare_summary.h"
+#include "tools/compare/plan.h"
+#include "tools/compare/progress.h"
+#include "tools/compare/report.h"
+#include "tools/compare/summary.h"
 
 #include <csignal>
 

@@ -1,8 +1,8 @@
 // subquad compare: what it measures and writes, going on after a stop, and what it refuses.
 #include "nn/mixers/registry.h"
 #include "tests/tools/run_tool.h"
-#include "tools/compare_axis.h"
-#include "tools/compare_fit.h"
+#include "tools/compare/axis.h"
+#include "tools/compare/fit.h"
 
 #include <algorithm>
 #include <chrono>

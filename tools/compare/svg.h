@@ -1,4 +1,4 @@
-// tools/compare_svg.h: the pieces that pictures are made of: text, colours that suit light and dark, markers.
+// tools/compare/svg.h: the pieces that pictures are made of: text, colours that suit light and dark, markers.
 #pragma once
 
 #include <string>

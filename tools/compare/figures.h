@@ -1,8 +1,8 @@
-// tools/compare_figures.h: the charts of a comparison.
+// tools/compare/figures.h: the charts of a comparison.
 #pragma once
 
-#include "tools/compare_chart.h"
-#include "tools/compare_summary.h"
+#include "tools/compare/chart.h"
+#include "tools/compare/summary.h"
 
 namespace sq::compare {
 

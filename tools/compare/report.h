@@ -1,7 +1,7 @@
-// tools/compare_report.h: the results of a comparison as a page, a picture and a table.
+// tools/compare/report.h: the results of a comparison as a page, a picture and a table.
 #pragma once
 
-#include "tools/compare_store.h"
+#include "tools/compare/store.h"
 
 namespace sq::compare {
 

@@ -1,4 +1,4 @@
-#include "tools/compare_progress.h"
+#include "tools/compare/progress.h"
 
 #include <algorithm>
 #include <chrono>

@@ -1,4 +1,4 @@
-// tools/compare_progress.h: what a person sees of a comparison: one line that changes on a terminal, otherwise a line
+// tools/compare/progress.h: what a person sees of a comparison: one line that changes on a terminal, otherwise a line
 // for each measurement.
 #pragma once
 

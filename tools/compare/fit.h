@@ -1,4 +1,4 @@
-// tools/compare_fit.h: how fast a cost grows with the length.
+// tools/compare/fit.h: how fast a cost grows with the length.
 #pragma once
 
 #include <cstddef>

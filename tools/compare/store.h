@@ -1,4 +1,4 @@
-// tools/compare_store.h: the results of a comparison on disk: results.jsonl, one object a line, and results.csv.
+// tools/compare/store.h: the results of a comparison on disk: results.jsonl, one object a line, and results.csv.
 //
 // The first line holds the settings: {"work": "settings", …}. Every other line is one finished measurement with
 // "mixer", "work" and, where they matter, "n" (the length) and "task", or {"work": "run", "command": …}, one for each

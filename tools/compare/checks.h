@@ -1,7 +1,7 @@
-// tools/compare_checks.h: whether a contender does what a language model must, shown on its own random parameters.
+// tools/compare/checks.h: whether a contender does what a language model must, shown on its own random parameters.
 #pragma once
 
-#include "tools/compare_measure.h"
+#include "tools/compare/measure.h"
 
 namespace sq::compare {
 

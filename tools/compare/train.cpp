@@ -1,4 +1,4 @@
-#include "tools/compare_train.h"
+#include "tools/compare/train.h"
 
 #include "train/answers.h"
 #include "train/trainer.h"

@@ -1,10 +1,10 @@
-// tools/compare_plan.h: the measurements that a comparison consists of, in order: first the cheap ones of every
+// tools/compare/plan.h: the measurements that a comparison consists of, in order: first the cheap ones of every
 // contender, then lengths from short to long, then training, so that a comparison that is stopped has compared
 // something.
 #pragma once
 
-#include "tools/compare_store.h"
-#include "tools/compare_train.h"
+#include "tools/compare/store.h"
+#include "tools/compare/train.h"
 
 #include <functional>
 
@@ -13,7 +13,7 @@ namespace sq::compare {
 struct Measurement {
   Key key;
   double work = 1;  // tokens that pass through a model, for the time left
-  /// Gives the result; see compare_measure.h, compare_checks.h and compare_train.h.
+  /// Gives the result; see measure.h, checks.h and train.h.
   std::function<Json(const Stop& stop, const OnStep& on_step)> run;
 };
 

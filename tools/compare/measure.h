@@ -1,8 +1,8 @@
-// tools/compare_measure.h: time and memory of one contender at one length.
+// tools/compare/measure.h: time and memory of one contender at one length.
 #pragma once
 
 #include "models/language_model.h"
-#include "tools/compare_settings.h"
+#include "tools/compare/settings.h"
 
 #include <atomic>
 #include <memory>

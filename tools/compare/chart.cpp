@@ -1,6 +1,6 @@
-#include "tools/compare_chart.h"
+#include "tools/compare/chart.h"
 
-#include "tools/compare_svg.h"
+#include "tools/compare/svg.h"
 
 #include <fmt/format.h>
 

@@ -1,8 +1,8 @@
-#include "tools/compare_report.h"
+#include "tools/compare/report.h"
 
 #include "tensor/file.h"
-#include "tools/compare_figures.h"
-#include "tools/compare_page.h"
+#include "tools/compare/figures.h"
+#include "tools/compare/page.h"
 
 namespace sq::compare {
 

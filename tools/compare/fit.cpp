@@ -1,4 +1,4 @@
-#include "tools/compare_fit.h"
+#include "tools/compare/fit.h"
 
 #include <fmt/format.h>
 

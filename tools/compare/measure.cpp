@@ -1,4 +1,4 @@
-#include "tools/compare_measure.h"
+#include "tools/compare/measure.h"
 
 #include "autograd/autocast.h"
 #include "autograd/engine.h"

@@ -1,4 +1,4 @@
-#include "tools/compare_svg.h"
+#include "tools/compare/svg.h"
 
 #include <fmt/format.h>
 

@@ -1,4 +1,4 @@
-// tools/compare_axis.h: where a value lies on an axis, and which values are written at it.
+// tools/compare/axis.h: where a value lies on an axis, and which values are written at it.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-#include "tools/compare_axis.h"
+#include "tools/compare/axis.h"
 
 #include <fmt/format.h>
 

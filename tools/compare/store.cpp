@@ -1,4 +1,4 @@
-#include "tools/compare_store.h"
+#include "tools/compare/store.h"
 
 #include "nn/json.h"
 #include "tensor/file.h"

@@ -1,4 +1,4 @@
-// tools/compare_settings.h: what `subquad compare` was asked for, and the models that this means.
+// tools/compare/settings.h: what `subquad compare` was asked for, and the models that this means.
 #pragma once
 
 #include "models/config.h"

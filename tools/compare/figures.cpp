@@ -1,6 +1,6 @@
-#include "tools/compare_figures.h"
+#include "tools/compare/figures.h"
 
-#include "tools/compare_svg.h"
+#include "tools/compare/svg.h"
 
 namespace sq::compare {
 namespace {

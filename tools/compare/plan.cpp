@@ -1,6 +1,6 @@
-#include "tools/compare_plan.h"
+#include "tools/compare/plan.h"
 
-#include "tools/compare_checks.h"
+#include "tools/compare/checks.h"
 
 namespace sq::compare {
 namespace {

@@ -1,8 +1,8 @@
-// tools/compare_summary.h: what the results of a comparison say, for tables and charts.
+// tools/compare/summary.h: what the results of a comparison say, for tables and charts.
 #pragma once
 
-#include "tools/compare_fit.h"
-#include "tools/compare_store.h"
+#include "tools/compare/fit.h"
+#include "tools/compare/store.h"
 
 namespace sq::compare {
 

@@ -1,4 +1,4 @@
-#include "tools/compare_checks.h"
+#include "tools/compare/checks.h"
 
 #include "autograd/autocast.h"
 #include "autograd/grad_mode.h"

@@ -1,7 +1,7 @@
-#include "tools/compare_page.h"
+#include "tools/compare/page.h"
 
-#include "tools/compare_figures.h"
-#include "tools/compare_svg.h"
+#include "tools/compare/figures.h"
+#include "tools/compare/svg.h"
 
 #include <algorithm>
 #include <set>

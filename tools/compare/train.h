@@ -1,7 +1,7 @@
-// tools/compare_train.h: what a contender learns in a number of steps, of a text and of made-up tasks.
+// tools/compare/train.h: what a contender learns in a number of steps, of a text and of made-up tasks.
 #pragma once
 
-#include "tools/compare_measure.h"
+#include "tools/compare/measure.h"
 
 #include <functional>
 

@@ -1,4 +1,4 @@
-#include "tools/compare_settings.h"
+#include "tools/compare/settings.h"
 
 #include "models/estimate.h"
 #include "nn/mixers/registry.h"

@@ -1,7 +1,7 @@
-// tools/compare_chart.h: line and bar charts as SVG.
+// tools/compare/chart.h: line and bar charts as SVG.
 #pragma once
 
-#include "tools/compare_axis.h"
+#include "tools/compare/axis.h"
 
 #include <string>
 #include <utility>

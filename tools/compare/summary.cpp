@@ -1,4 +1,4 @@
-#include "tools/compare_summary.h"
+#include "tools/compare/summary.h"
 
 #include <algorithm>
 
