@@ -144,7 +144,8 @@ TEST_CASE("a tokenizer file that is wrong is one clear line") {
   CHECK(contains(text(R"({"kind":"word","min_freq":1,"words":{}})"), "\"words\" must be a list"));
   CHECK_THROWS_AS((void)load_tokenizer("/nowhere/tokenizer.json"), UsageError);
   CHECK_THROWS_AS((void)WordTokenizer::from_original_file("[1]", "vocab.json"), UsageError);
-  CHECK(contains(error_text<UsageError>([] { (void)make_tokenizer("bpe", kTexts); }), "bpe is read from a converted model"));
+  CHECK(contains(error_text<UsageError>([] { (void)make_tokenizer("bpe", kTexts); }),
+                 "bpe is read from a converted model"));
 }
 
 TEST_CASE("a tokenizer that does not fit the model is refused") {
