@@ -30,9 +30,9 @@
 // Take it where exact attention near by and a rough, trainable index of what is far away are enough, and the state must
 // stay small; far reads are linear in q, so that recall of single positions out of long chunks is weaker than with
 // softmax attention. `first` is the best all-round; `token` is the most expressive and the most expensive.
-// `state_norm` none has the size of the original's retrieval, which at the start of training is 20 times (C = 32) to 120
-// times (C = 128) that of the local part.
-// Dropout acts on the local weights. `faithful` is the original as it is (bsbr_faithful.h).
+// `state_norm` none has the size of the original's retrieval, which at the start of training is 20 times (C = 32) to
+// 120 times (C = 128) that of the local part. Dropout acts on the local weights. `faithful` is the original as it is
+// (bsbr_faithful.h).
 #pragma once
 
 #include "nn/init.h"
