@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # mqar_table.sh OUT [PAIRS...]: how many of P facts two layers of each mixer recall (multi-query associative recall, see
 # docs/comparing.md), as a table for docs/benchmarks.md. Runs are kept in OUT; a second call goes on where the first one
-# ended. About 20 minutes on two cores for 8, 16, 32 and 64 pairs. WIDTH and STEPS change the models and the training,
+# ended. Half an hour on two cores for 8, 16, 32 and 64 pairs. WIDTH and STEPS change the models and the training,
 # SUBQUAD names the program.
 set -euo pipefail
 out=${1:?usage: tools/mqar_table.sh OUT [PAIRS...]}

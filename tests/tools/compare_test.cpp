@@ -172,8 +172,9 @@ TEST_CASE("compare: every mixer is measured, checked and trained, and the result
   for (const MixerEntry* entry : mixer_registry())
     for (const std::string& text : {page, drawing})
       CHECK(text.find(">" + std::string(entry->name)) != std::string::npos);
-  for (const char* title : {"Forward pass", "Training step", "Decoding", "Memory of a training step", "Decoding state",
-                            "Loss on text", "needle", "mqar:vocab_size=64,pairs=4"})
+  for (const char* title :
+       {"Forward pass", "Training step", "Decoding", "Memory of a training step", "Decoding state", "Loss on text",
+        "Right answers: needle", "Right answers: mqar", "vocab_size=64 pairs=4, after"})
     for (const std::string& text : {page, drawing}) CHECK(text.find(title) != std::string::npos);
   CHECK(page.find("subquad compare --mixers") == std::string::npos);
   CHECK(page.find("<code>subquad compare --n 8 16 24") != std::string::npos);

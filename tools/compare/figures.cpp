@@ -86,13 +86,17 @@ std::vector<Chart> make_figures(const Store& store) {
                     .logarithmic = false,
                     .markers = false,
                     .series = loss_curves(store)});
-  for (const std::string& task : values_of(store, "task"))
-    charts.push_back({.title = task,
-                      .note = "right answers after " + steps_of(store, "task"),
+  for (const std::string& task : values_of(store, "task")) {  // name:key=value,…
+    const std::size_t name = std::min(task.find(':'), task.size());
+    std::string options = task.substr(std::min(name + 1, task.size()));
+    std::replace(options.begin(), options.end(), ',', ' ');
+    charts.push_back({.title = "Right answers: " + task.substr(0, name),
+                      .note = options + (options.empty() ? "after " : ", after ") + steps_of(store, "task"),
                       .x_label = "accuracy on fresh samples",
                       .y_unit = Unit::share,
                       .bars = true,
                       .series = accuracies(store, task)});
+  }
   std::erase_if(charts, [](const Chart& chart) {
     for (const Series& s : chart.series)
       if (!s.points.empty()) return false;
