@@ -1,5 +1,6 @@
 #include "nn/mixers/cached_attention.h"
 
+#include "nn/mixers/real_rows.h"
 #include "ops/dense_attention.h"
 #include "tensor/memory.h"
 
@@ -12,17 +13,22 @@ Tensor index_tensor(std::span<const std::int64_t> values) {
                       {static_cast<std::int64_t>(values.size())});
 }
 
+bool QueryPlaces::together(std::int64_t t) const {
+  const auto same = [](std::span<const std::int64_t> values, std::int64_t value) {
+    return std::all_of(values.begin(), values.end(), [&](std::int64_t v) { return v == value; });
+  };
+  return same(seen, seen[0]) && same(counts, t);
+}
+
 NewRows::NewRows(const QueryPlaces& queries, std::int64_t t, std::int64_t slots) {
   const auto batch = static_cast<std::int64_t>(queries.seen.size());
-  std::vector<std::int64_t> all;
   for (std::int64_t b = 0; b < batch; ++b)
     for (std::int64_t i = 0; i < t; ++i) {
       const std::int64_t count = queries.counts[static_cast<std::size_t>(b)];
       const std::int64_t position = queries.seen[static_cast<std::size_t>(b)] + i;
-      all.push_back(position);
       places.push_back(i < count && i >= count - slots ? b * slots + position % slots : -1);
     }
-  positions = Tensor::from(all, {batch, t});
+  positions = next_positions(queries.seen, t);
 }
 
 Tensor cached_attention(const Tensor& q, const KvCache& cache, const QueryPlaces& places, double scale,
@@ -34,11 +40,7 @@ Tensor cached_attention(const Tensor& q, const KvCache& cache, const QueryPlaces
     return dense_attention(queries, k, averaged == Averaged::keys ? k : cache.values(row, row + rows, keys),
                            {.causal = causal, .scale = scale, .lengths = lengths});
   };
-  const auto same = [](std::span<const std::int64_t> values, std::int64_t value) {
-    return std::all_of(values.begin(), values.end(), [&](std::int64_t v) { return v == value; });
-  };
-  if (same(places.seen, places.seen[0]) && same(places.counts, t))
-    return attend(q, 0, batch, places.seen[0] + t, true, {});
+  if (places.together(t)) return attend(q, 0, batch, places.seen[0] + t, true, {});
   if (t == 1) {  // the rows' lengths are mask enough
     std::vector<std::int64_t> lengths(places.seen.begin(), places.seen.end());
     for (std::size_t b = 0; b < lengths.size(); ++b) lengths[b] += places.counts[b];

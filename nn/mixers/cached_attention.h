@@ -11,6 +11,9 @@ namespace sq {
 struct QueryPlaces {
   std::span<const std::int64_t> seen;
   std::span<const std::int64_t> counts;
+
+  /// Whether all rows stand at one position and all their t queries are real.
+  bool together(std::int64_t t) const;
 };
 
 /// The next t rows of every sequence and where a cache of `slots` slots keeps them: position p in slot p mod slots. Of

@@ -18,8 +18,7 @@ struct DenseState : MixerState {
 };
 
 AttentionOptions attention_options(const DenseConfig& config, const MixerContext& context) {
-  return AttentionOptions::in_model(context, config.num_heads, config.num_kv_heads,
-                                    config.head_size(context.hidden_size));
+  return AttentionOptions::in_model(context, config.num_heads, config.num_kv_heads, config.plan(context).head_dim);
 }
 
 }  // namespace

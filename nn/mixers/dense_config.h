@@ -2,6 +2,7 @@
 #pragma once
 
 #include "nn/fields.h"
+#include "nn/mixers/attention_plan.h"
 #include "nn/mixers/plan.h"
 
 namespace sq {
@@ -25,8 +26,7 @@ struct DenseConfig {
     };
   }
 
-  /// D, with the rule behind 0 applied.
-  std::int64_t head_size(std::int64_t hidden_size) const { return head_dim > 0 ? head_dim : hidden_size / num_heads; }
+  AttentionPlan plan(const MixerContext& context) const;
 
   void adapt_defaults(const Json& given);
   // Throw UsageError; see MixerEntry.

@@ -1,6 +1,7 @@
 #include "nn/mixers/mixer.h"
 
 #include "autograd/grad_mode.h"
+#include "nn/mixers/real_rows.h"
 #include "ops/concat.h"
 #include "ops/elementwise.h"
 #include "ops/view.h"
@@ -11,17 +12,10 @@
 namespace sq {
 namespace {
 
-/// u8 [B,T,1]: 1 at the first lengths[b] positions of row b.
-Tensor real_positions(std::span<const std::int64_t> lengths, std::int64_t positions) {
-  std::vector<std::uint8_t> mask;
-  mask.reserve(lengths.size() * static_cast<std::size_t>(positions));
-  for (const std::int64_t length : lengths)
-    for (std::int64_t t = 0; t < positions; ++t) mask.push_back(t < length ? 1 : 0);
-  return Tensor::from(mask, {static_cast<std::int64_t>(lengths.size()), positions, 1});
+/// x [B,T,C] with zeros outside `mask` (u8 [B,T]); a NaN there goes too, forward and backward.
+Tensor cleared(const Tensor& x, const Tensor& mask) {
+  return where(unsqueeze(mask, 2), x, Tensor::zeros({}, x.options()));
 }
-
-/// x with zeros outside `mask`; a NaN there goes too, forward and backward.
-Tensor cleared(const Tensor& x, const Tensor& mask) { return where(mask, x, Tensor::zeros({}, x.options())); }
 
 /// `what` is "length" or "count".
 void check_lengths(std::span<const std::int64_t> lengths, const Tensor& x, std::string_view what) {
@@ -67,9 +61,8 @@ Tensor Mixer::forward(const Tensor& x, const SequenceInfo& info) {
 }
 
 Tensor Mixer::mix_lengths(const Tensor& x, std::span<const std::int64_t> lengths) {
-  const auto full = [&](std::int64_t length) { return length == x.size(1); };
-  if (std::all_of(lengths.begin(), lengths.end(), full)) return mix(x, {});
-  const Tensor mask = real_positions(lengths, x.size(1));
+  const Tensor mask = real_mask(lengths, x.size(1));
+  if (!mask.defined()) return mix(x, {});
   return cleared(mix(cleared(x, mask), {.lengths = lengths}), mask);
 }
 
@@ -85,8 +78,7 @@ Tensor Mixer::mix_masked(const Tensor& x, const Tensor& given) {
   }
   if (!gaps) return mix_lengths(x, lengths);
   const Tensor mask = Tensor::from(real, {x.size(0), x.size(1)});
-  const Tensor column = unsqueeze(mask, 2);
-  return cleared(mix(cleared(x, column), {.mask = mask}), column);
+  return cleared(mix(cleared(x, mask), {.mask = mask}), mask);
 }
 
 Tensor Mixer::mix_documents(const Tensor& x, const std::vector<std::vector<std::int64_t>>& documents) {
@@ -123,8 +115,8 @@ Tensor Mixer::step(const Tensor& x, MixerState& state, std::span<const std::int6
   const EvalMode evaluation(*this);
   const Tensor y = advance(x, state, added);
   for (std::size_t b = 0; b < added.size(); ++b) state.lengths_[b] += added[b];
-  const auto full = [&](std::int64_t count) { return count == x.size(1); };
-  return std::all_of(added.begin(), added.end(), full) ? y : cleared(y, real_positions(added, x.size(1)));
+  const Tensor mask = real_mask(added, x.size(1));
+  return mask.defined() ? cleared(y, mask) : y;
 }
 
 }  // namespace sq

@@ -124,12 +124,8 @@ Tensor SlidingWindowMixer::advance(const Tensor& x, MixerState& state, std::span
     return attn_.output(dense_attention(heads.q, ring.keys(0, batch, most), ring.values(0, batch, most),
                                         {.causal = false, .lengths = index_tensor(seen)}));
   }
-  const auto same = [](std::span<const std::int64_t> values, std::int64_t value) {
-    return std::all_of(values.begin(), values.end(), [&](std::int64_t v) { return v == value; });
-  };
-  const bool together = same(places.seen, places.seen[0]) && same(counts, x.size(1));
-  const Tensor o = together ? attend(heads, ring, 0, places.seen[0], config_.window)
-                            : attend_each(heads, ring, places, config_.window);
+  const Tensor o = places.together(x.size(1)) ? attend(heads, ring, 0, places.seen[0], config_.window)
+                                              : attend_each(heads, ring, places, config_.window);
   ring.put(heads.k, heads.v, rows.places);
   return attn_.output(o);
 }
